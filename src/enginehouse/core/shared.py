@@ -1,0 +1,86 @@
+"""The memory that the processes of one router share: layout and access, on a buffer somebody else mapped.
+
+Owns: `Shared`: per worker a beat, a state and a row of loads; per service an ejection deadline; the table of
+remembered ids. Races are benign by construction: every load row and beat has one writer, the later of two ejection
+deadlines is the one meant, and a torn id entry fails its generation check.
+May not live here: mapping the memory (`supervisor`, `app`), clocks (times are arguments, monotonic seconds, which on
+one host mean the same in every process).
+"""
+
+from __future__ import annotations
+
+import enum
+
+from enginehouse.core.units import MAX_SERVICES, MAX_WORKERS
+
+#: Entries of the id table; direct-mapped, so an id lives until another one with the same hash replaces it.
+ID_ENTRIES = 65536
+
+_BEATS = 0
+_STATES = _BEATS + 8 * MAX_WORKERS
+_EJECTED = _STATES + 8 * MAX_WORKERS
+_IDS = _EJECTED + 8 * MAX_SERVICES
+_LOADS = _IDS + 16 * ID_ENTRIES
+#: Bytes to map.
+SIZE = _LOADS + 4 * MAX_WORKERS * MAX_SERVICES
+
+
+class WorkerState(enum.IntEnum):
+    """What a worker last said of itself."""
+
+    ABSENT = 0
+    SERVING = 1
+    STOPPING = 2
+    """Accepts no more; finishes what runs."""
+
+
+class Shared:
+    """Typed views on the shared bytes. `buffer` has at least `SIZE` bytes, zeroed when new."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        def view(start: int, count: int, code: str, width: int) -> memoryview:
+            return buffer[start : start + count * width].cast(code)
+
+        self.beats = view(_BEATS, MAX_WORKERS, "d", 8)
+        self.states = view(_STATES, MAX_WORKERS, "q", 8)
+        self.ejected_until = view(_EJECTED, MAX_SERVICES, "d", 8)
+        self._ids = view(_IDS, 2 * ID_ENTRIES, "Q", 8)
+        self.loads = [view(_LOADS + w * 4 * MAX_SERVICES, MAX_SERVICES, "i", 4) for w in range(MAX_WORKERS)]
+        """In-flight requests: `loads[worker][slot]`. Only that worker writes its row."""
+
+    def load(self, slot: int, workers: int) -> int:
+        """Requests in flight on a service, over the first `workers` workers."""
+        return sum(row[slot] for row in self.loads[:workers])
+
+    def forget_worker(self, worker: int) -> None:
+        """Drop a dead worker's row: what it had in flight is gone with its connections."""
+        row = self.loads[worker]
+        for slot in range(MAX_SERVICES):
+            if row[slot]:
+                row[slot] = 0
+        self.states[worker] = WorkerState.ABSENT
+        self.beats[worker] = 0.0
+
+    def eject(self, slot: int, until: float) -> None:
+        """No requests for this service before `until`; a later deadline set by somebody else stays."""
+        if until > self.ejected_until[slot]:
+            self.ejected_until[slot] = until
+
+    def readmit(self, slot: int) -> None:
+        """The service may be chosen again, or the slot is given to another one."""
+        self.ejected_until[slot] = 0.0
+
+    def remember(self, digest: int, slot: int, generation: int) -> None:
+        """Note which service made an id. `digest` is a 64-bit hash that is the same in every process, never 0."""
+        at = 2 * (digest % ID_ENTRIES)
+        self._ids[at] = 0
+        self._ids[at + 1] = generation << 32 | slot
+        self._ids[at] = digest
+
+    def recall(self, digest: int) -> tuple[int, int] | None:
+        """(slot, generation) of the service that made an id, or None."""
+        at = 2 * (digest % ID_ENTRIES)
+        if self._ids[at] != digest:
+            return None
+        packed = self._ids[at + 1]
+        return packed & 0xFFFFFFFF, packed >> 32

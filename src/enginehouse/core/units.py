@@ -1,0 +1,18 @@
+"""Sizes and the bounds that more than one part relies on.
+
+Owns: byte units and the numbers every process must agree on. May not live here: anything configurable.
+"""
+
+KIB = 1024
+MIB = 1024 * KIB
+
+#: Services a house may hold: rows of the shared tables (about 200 bytes a service and worker).
+MAX_SERVICES = 4096
+#: Worker processes on one host: columns of the shared tables.
+MAX_WORKERS = 64
+#: Bytes of one service record as JSON, metadata included; a vLLM model list of 200 adapters is 40 KiB.
+MAX_RECORD = 256 * KIB
+#: Models one service may list.
+MAX_MODELS = 1000
+#: Characters of a model id.
+MAX_MODEL_ID = 512
