@@ -17,11 +17,9 @@ from tests.ports import Ports
 
 pytest_plugins = ["tests.leftovers"]
 
-# A loaded machine is no reason to fail an example; where the result decides about a change it must not depend on chance.
+# A loaded machine is no reason to fail an example; in CI, where a change is judged, chance is none either.
 hypothesis.settings.register_profile("house", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 hypothesis.settings.load_profile("house")
-
-
 
 
 @pytest.fixture

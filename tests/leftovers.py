@@ -114,4 +114,5 @@ def marked(mark: str) -> list[psutil.Process]:
 
 def repository_files(root: Path) -> str:
     """What git has to say about files that are not committed."""
-    return subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=False).stdout
+    command = ["git", "status", "--porcelain"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout

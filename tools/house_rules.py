@@ -30,16 +30,18 @@ def offences(source: str, path: str) -> Iterator[str]:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_FUNCTION_LINES:
                 yield f"{path}:{node.lineno}: `{node.name}` has {length} lines, at most {MAX_FUNCTION_LINES}"
-        elif _reads_environment(node) and not path.startswith(MAY_READ_ENVIRONMENT):
-            yield f"{path}:{node.lineno}: only app.py and cli/ read the environment: take the value as an argument"
+        elif (line := _reads_environment(node)) and not path.startswith(MAY_READ_ENVIRONMENT):
+            yield f"{path}:{line}: only app.py and cli/ read the environment: take the value as an argument"
 
 
-def _reads_environment(node: ast.AST) -> bool:
-    if isinstance(node, ast.Attribute):
-        return isinstance(node.value, ast.Name) and node.value.id == "os" and node.attr in ENVIRONMENT
-    if isinstance(node, ast.ImportFrom):
-        return node.module == "os" and any(name.name in ENVIRONMENT for name in node.names)
-    return False
+def _reads_environment(node: ast.AST) -> int:
+    """The line on which it does, 0 if it does not."""
+    match node:
+        case ast.Attribute(value=ast.Name(id="os"), attr=name) if name in ENVIRONMENT:
+            return node.lineno
+        case ast.ImportFrom(module="os", names=names) if any(name.name in ENVIRONMENT for name in names):
+            return node.lineno
+    return 0
 
 
 def main(directories: list[str]) -> int:
