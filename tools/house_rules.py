@@ -13,7 +13,8 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 59
 
 # The environment is input like any other: it is read where the configuration is put together, and handed on from there.
-MAY_READ_ENVIRONMENT = ("app.py", "cli/", "__main__.py")
+# What lies in engines/ are programs of their own, started by a babysitter as any other engine.
+MAY_READ_ENVIRONMENT = ("app.py", "cli/", "engines/", "__main__.py")
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 
 
