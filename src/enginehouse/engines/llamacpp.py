@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 
 from enginehouse.engines import models
 
-DEFAULT_STOP_TIMEOUT = 10.0
+STOP_TIMEOUT = 10.0
 """Seconds. A llama.cpp server with a request in its queue never ends by itself on one SIGTERM."""
 
 
@@ -41,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     add("--metrics", action="store_true", help="serve /metrics")
     add("--slots", action="store_true", help="serve /slots (it shows prompts)")
     add("--api-key", action="append", default=[], help="required of clients; seen in the process list, so better:")
-    add("--api-key-file", type=Path, help="file with one key a line")
-    add("--stop-timeout", type=float, default=DEFAULT_STOP_TIMEOUT, help="seconds to end in after SIGTERM (%(default)g)")
+    add("--api-key-file", type=Path, help="file with one key a line (or the environment's LLAMA_API_KEY)")
+    add("--stop-timeout", type=float, default=STOP_TIMEOUT, help="seconds from SIGTERM to the end (%(default)g)")
     return made
 
 
@@ -92,7 +93,8 @@ def parameters(library: Any, path: Path, given: argparse.Namespace) -> Any:
 
 def _api_keys(given: argparse.Namespace) -> list[str]:
     lines = given.api_key_file.read_text().splitlines() if given.api_key_file else []
-    return [*given.api_key, *(line.strip() for line in lines if line.strip())]
+    keys = [*given.api_key, *(line.strip() for line in lines if line.strip())]
+    return keys or [key for key in [os.environ.get("LLAMA_API_KEY", "")] if key]
 
 
 def _library() -> Any:
