@@ -12,7 +12,7 @@ import msgspec
 from enginehouse.core.config.base import Config, option
 
 
-class Backend(Config):
+class Backend(Config, frozen=True):
     """`[backend]`: which engine to run. Which fields a kind needs is data in `babysitter.recipes`."""
 
     type: Annotated[
@@ -30,7 +30,7 @@ class Backend(Config):
     )
 
 
-class BabysitterLimits(Config):
+class BabysitterLimits(Config, frozen=True):
     """`[babysitter]`: restarts, heartbeats, stopping."""
 
     max_restarts: Annotated[int, option("restarts without a stable run between them before giving up", ge=0)] = 10000
@@ -41,13 +41,19 @@ class BabysitterLimits(Config):
     ready_timeout: Annotated[float, option("an engine not ready after this is restarted", unit="s", gt=0)] = 1800.0
     probe_interval: Annotated[float, option("time between two probes of the engine", unit="s", gt=0)] = 5.0
     probe_timeout: Annotated[float, option("a probe slower than this has failed", unit="s", gt=0)] = 5.0
-    drain_timeout: Annotated[float, option("running requests may finish for this long when stopping", unit="s", ge=0)] = 10.0
-    stop_timeout: Annotated[float, option("after SIGTERM the group is killed when this has passed", unit="s", gt=0)] = 10.0
+    drain_timeout: Annotated[
+        float, option("running requests may finish for this long when stopping", unit="s", ge=0)
+    ] = 10.0
+    stop_timeout: Annotated[float, option("after SIGTERM the group is killed when this has passed", unit="s", gt=0)] = (
+        10.0
+    )
     log_dir: Annotated[str, option("directory of the engine's rotating log files")] = "logs"
-    log_bytes: Annotated[int, option("size at which a log file is rotated; four are kept", unit="bytes", ge=4096)] = 8388608
+    log_bytes: Annotated[int, option("size at which a log file is rotated; four are kept", unit="bytes", ge=4096)] = (
+        8388608
+    )
 
 
-class BabysitterConfig(Config):
+class BabysitterConfig(Config, frozen=True):
     """One engine and how it is looked after; the file `--config-file` names has this shape."""
 
     name: Annotated[str, option("name of the service")]

@@ -10,7 +10,7 @@ from enginehouse.core.config.registry import RegistryConfig
 from enginehouse.core.config.router import RouterConfig
 
 
-class HouseConfig(Config):
+class HouseConfig(Config, frozen=True):
     """A house on one machine. Each `[[engine]]` has the shape of a babysitter's own file."""
 
     registry: Annotated[RegistryConfig, option("the registry")] = RegistryConfig()

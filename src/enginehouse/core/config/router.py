@@ -15,14 +15,14 @@ from enginehouse.core.units import KIB, MAX_WORKERS, MIB
 Policy = Literal["round_robin", "least_load", "two_choices", "session", "random"]
 
 
-class ModelConfig(Config):
+class ModelConfig(Config, frozen=True):
     """`[router.models."id"]`: how one model is routed."""
 
     policy: Annotated[Policy | None, option("policy for this model; unset means the default policy")] = None
     aliases: Annotated[tuple[str, ...], option("other names under which clients may ask for this model")] = ()
 
 
-class EngineAccess(Config):
+class EngineAccess(Config, frozen=True):
     """`[[router.engines]]`: what the router needs to reach some engines. The first match by name counts."""
 
     services: Annotated[str, option("names of services, `*` matches any run of characters")]
@@ -31,33 +31,39 @@ class EngineAccess(Config):
     ca_file: Annotated[str, option("PEM file of the authority that signed these engines' certificates")] = ""
 
 
-class RouterConfig(Config):
+class RouterConfig(Config, frozen=True):
     """The router: listening, discovery, health, choice, limits and times."""
 
-    # listening
-    host: Annotated[str, option("address to listen on")] = "0.0.0.0"
-    port: Annotated[int, option("port to listen on; 0 lets the system choose", flag="--router-port", ge=0, le=65535)] = 8080
+    host: Annotated[str, option("address to listen on", group="listening")] = "0.0.0.0"
+    port: Annotated[
+        int, option("port to listen on; 0 lets the system choose", flag="--router-port", ge=0, le=65535)
+    ] = 8080
     workers: Annotated[int, option("worker processes", ge=1, le=MAX_WORKERS)] = 1
-    # discovery
-    registry_url: Annotated[str, option("registry to follow, with or without a trailing /services")] = ""
+    registry_url: Annotated[
+        str, option("registry to follow, with or without a trailing /services", group="discovery")
+    ] = ""
     registry_token_file: Annotated[str, option("file holding the registry's bearer token")] = ""
     static_services: Annotated[str, option("JSON file of services that are always candidates; edits take effect")] = ""
-    registry_sync_interval: Annotated[float, option("time between two polls of a registry without a feed", unit="s", gt=0)] = 10.0
+    registry_sync_interval: Annotated[
+        float, option("time between two polls of a registry without a feed", unit="s", gt=0)
+    ] = 10.0
     service_removal_grace_period: Annotated[
         float, option("a service missing from the registry stays this long", unit="s", ge=0)
     ] = 60.0
-    resolve_interval: Annotated[float, option("time between two look-ups of the engines' host names", unit="s", gt=0)] = 30.0
+    resolve_interval: Annotated[
+        float, option("time between two look-ups of the engines' host names", unit="s", gt=0)
+    ] = 30.0
     allow_networks: Annotated[
         tuple[str, ...], option("CIDR blocks an engine's address must be in; empty allows all but link-local")
     ] = ()
     engines: Annotated[tuple[EngineAccess, ...], option("keys and authorities for some engines", flag="-")] = ()
-    # health
-    health_interval: Annotated[float, option("time between two probes of a service", unit="s", gt=0)] = 30.0
+    health_interval: Annotated[
+        float, option("time between two probes of a service", group="health", unit="s", gt=0)
+    ] = 30.0
     health_timeout: Annotated[float, option("a probe slower than this has failed", unit="s", gt=0)] = 5.0
     max_errors: Annotated[int, option("consecutive failures before a service is ejected", ge=1)] = 3
     ejection_time: Annotated[float, option("an ejected service gets no requests for this long", unit="s", gt=0)] = 30.0
-    # choice
-    policy: Annotated[Policy, option("policy of models without one of their own")] = "round_robin"
+    policy: Annotated[Policy, option("policy of models without one of their own", group="choice")] = "round_robin"
     models: Annotated[dict[str, ModelConfig], option("per model: policy and aliases", flag="-")] = msgspec.field(
         default_factory=dict
     )
@@ -65,11 +71,16 @@ class RouterConfig(Config):
     unknown_model_status: Annotated[Literal[503, 404], option("status for a model the house has never seen")] = 503
     cache_type_routing_threshold: Annotated[
         int,
-        option("message text above this prefers services of cache_type static", unit="bytes",
-               env="CACHE_TYPE_ROUTING_THRESHOLD", ge=0),
+        option(
+            "message text above this prefers services of cache_type static",
+            unit="bytes",
+            env="CACHE_TYPE_ROUTING_THRESHOLD",
+            ge=0,
+        ),
     ] = 51200
-    # times
-    connect_timeout: Annotated[float, option("a connection to an engine not made by then has failed", unit="s", gt=0)] = 5.0
+    connect_timeout: Annotated[
+        float, option("a connection to an engine not made by then has failed", group="times", unit="s", gt=0)
+    ] = 5.0
     first_byte_timeout: Annotated[
         float, option("an engine that sent nothing by then has failed", unit="s", env="PROXY_TIMEOUT_SECONDS", gt=0)
     ] = 1800.0
@@ -81,20 +92,28 @@ class RouterConfig(Config):
     send_timeout: Annotated[float, option("a client that reads nothing for this long is cut", unit="s", gt=0)] = 600.0
     keepalive_timeout: Annotated[float, option("an idle client connection is closed after this", unit="s", gt=0)] = 75.0
     engine_keepalive_timeout: Annotated[
-        float, option("an idle engine connection is closed after this (llama.cpp closes its own at 5 s)", unit="s", gt=0)
+        float,
+        option("an idle engine connection is closed after this (llama.cpp closes its own at 5 s)", unit="s", gt=0),
     ] = 4.0
-    drain_timeout: Annotated[float, option("running requests may finish for this long when stopping", unit="s", ge=0)] = 30.0
-    # limits
-    max_head: Annotated[int, option("bytes of a request's or answer's head", unit="bytes", ge=1024)] = 64 * KIB
+    drain_timeout: Annotated[
+        float, option("running requests may finish for this long when stopping", unit="s", ge=0)
+    ] = 30.0
+    max_head: Annotated[int, option("bytes of a request's or answer's head", group="limits", unit="bytes", ge=1024)] = (
+        64 * KIB
+    )
     max_body: Annotated[int, option("bytes of a request's body", unit="bytes", ge=1024)] = 64 * MIB
-    body_budget: Annotated[int, option("bytes of all request bodies a worker holds at once", unit="bytes", ge=1024)] = 512 * MIB
+    body_budget: Annotated[int, option("bytes of all request bodies a worker holds at once", unit="bytes", ge=1024)] = (
+        512 * MIB
+    )
     max_connections: Annotated[int, option("client connections of a worker", ge=1)] = 16384
     max_idle_per_service: Annotated[int, option("idle engine connections a worker keeps per service", ge=0)] = 64
-    # paths, headers
-    strict_paths: Annotated[bool, option("proxy the known inference paths only")] = False
+    strict_paths: Annotated[bool, option("proxy the known inference paths only", group="paths and headers")] = False
     open_paths: Annotated[tuple[str, ...], option("administrative paths of engines to open, e.g. /tokenize")] = ()
     verbatim_errors: Annotated[bool, option("pass error bodies of engines as they are")] = False
-    encoded_bodies: Annotated[bool, option("pass request bodies with a Content-Encoding instead of answering 415")] = False
-    trusted_proxies: Annotated[
-        tuple[str, ...], option("CIDR blocks whose X-Forwarded-For is believed")
-    ] = ("127.0.0.0/8", "::1/128")
+    encoded_bodies: Annotated[bool, option("pass request bodies with a Content-Encoding instead of answering 415")] = (
+        False
+    )
+    trusted_proxies: Annotated[tuple[str, ...], option("CIDR blocks whose X-Forwarded-For is believed")] = (
+        "127.0.0.0/8",
+        "::1/128",
+    )
