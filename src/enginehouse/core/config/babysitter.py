@@ -56,7 +56,9 @@ class BabysitterLimits(Config, frozen=True):
 class BabysitterConfig(Config, frozen=True):
     """One engine and how it is looked after; the file `--config-file` names has this shape."""
 
-    name: Annotated[str, option("name of the service")]
+    name: Annotated[
+        str, option("name of the service; the command line makes it KIND-PORT if it is left out", group="the service")
+    ]
     port: Annotated[int, option("port of the engine; the babysitter itself listens on port + 1", ge=1, le=65534)]
     host: Annotated[str, option("address to register, as the router reaches it")] = "localhost"
     bind: Annotated[str, option("address the babysitter's own endpoints listen on")] = "0.0.0.0"
