@@ -21,7 +21,7 @@ USAGE_ERROR = 2
 class Parser(argparse.ArgumentParser):
     """argparse with exact flag names, wide help, and errors of one line that name the nearest flag."""
 
-    def __init__(self, command: str, description: str, epilog: str = "") -> None:
+    def __init__(self, command: str, description: str | None, epilog: str = "") -> None:
         super().__init__(
             prog=f"enginehouse {command}",
             description=description,

@@ -11,7 +11,12 @@ from typing import Any, TypeVar
 
 from enginehouse.cli.options import add_flags, build, settings
 from enginehouse.cli.parser import Parser, fail, load_file
+from enginehouse.core.config.babysitter import BabysitterConfig
 from enginehouse.core.config.base import Config, ConfigError, from_mapping
+from enginehouse.core.config.house import HouseConfig
+from enginehouse.core.config.registry import RegistryConfig
+from enginehouse.core.config.router import RouterConfig
+from enginehouse.core.config.sim import SimConfig
 
 C = TypeVar("C", bound=Config)
 
@@ -21,27 +26,23 @@ What is given last wins: defaults, file, environment, flags."""
 
 
 def registry(arguments: list[str]) -> int:
-    """Who is in: services register, send heartbeats and are listed here."""
-    from enginehouse.core.config.registry import RegistryConfig
-
-    config = house_part("registry", RegistryConfig, arguments, registry.__doc__ or "")
+    """Keep the list of services: they register, send heartbeats and are looked up here."""
+    config = house_part(registry_parser(), RegistryConfig, "registry", arguments)
     from enginehouse import app
 
     return app.run_registry(config)
 
 
 def router(arguments: list[str]) -> int:
-    """One address for all engines: sends every request to one that serves its model."""
-    from enginehouse.core.config.router import RouterConfig
-
-    config = house_part("router", RouterConfig, arguments, router.__doc__ or "")
+    """One address for all engines: every request goes to one that serves its model."""
+    config = house_part(router_parser(), RouterConfig, "router", arguments)
     from enginehouse import app
 
     return app.run_router(config)
 
 
 def babysitter(arguments: list[str]) -> int:
-    """Starts one engine, keeps it alive, and registers it while it is ready."""
+    """Start one engine, keep it alive, and register it while it is ready."""
     config = babysitter_config(arguments)
     from enginehouse import app
 
@@ -50,23 +51,48 @@ def babysitter(arguments: list[str]) -> int:
 
 def sim(arguments: list[str]) -> int:
     """A simulated engine: chat, completions, embeddings and models without a model, with faults on demand."""
-    from enginehouse.core.config.sim import SimConfig
-
-    parser = Parser("sim", sim.__doc__ or "", _environment(SimConfig, "sim"))
-    add_flags(parser, SimConfig, "sim")
+    parser = sim_parser()
     config = finish(parser, SimConfig, "sim", vars(parser.parse_args(arguments)))
     from enginehouse import app
 
     return app.run_sim(config)
 
 
-def house_part(section: str, kind: type[C], arguments: list[str], description: str) -> C:
-    """The configuration of the registry or the router: flags, environment, and its table of a house file."""
-    from enginehouse.core.config.house import HouseConfig
+def registry_parser() -> Parser:
+    """Options of `registry`."""
+    return _house_parser(registry.__doc__, RegistryConfig, "registry")
 
+
+def router_parser() -> Parser:
+    """Options of `router`."""
+    return _house_parser(router.__doc__, RouterConfig, "router")
+
+
+def babysitter_parser() -> Parser:
+    """Options of `babysitter`."""
+    parser = Parser("babysitter", babysitter.__doc__, _environment(BabysitterConfig, "babysitter"))
+    parser.add_argument("--config-file", metavar="FILE", help="file (TOML) with the shape of one [[engine]]")
+    parser.add_argument("--path", metavar="PATH", help="model, configuration file or program, as the kind needs it")
+    add_flags(parser, BabysitterConfig, "babysitter", derived={"name"})
+    return parser
+
+
+def sim_parser() -> Parser:
+    """Options of `sim`."""
+    parser = Parser("sim", sim.__doc__, _environment(SimConfig, "sim"))
+    add_flags(parser, SimConfig, "sim")
+    return parser
+
+
+def _house_parser(description: str | None, kind: type[Config], section: str) -> Parser:
     parser = Parser(section, description, _environment(kind, section))
     parser.add_argument("--config", metavar="FILE", help=f"house file (TOML) whose [{section}] is used")
     add_flags(parser, kind, section)
+    return parser
+
+
+def house_part(parser: Parser, kind: type[C], section: str, arguments: list[str]) -> C:
+    """The configuration of the registry or the router: flags, environment, and its table of a house file."""
     flags = vars(parser.parse_args(arguments))
     name, file = flags.pop("config"), {}
     if name:
@@ -79,14 +105,9 @@ def house_part(section: str, kind: type[C], arguments: list[str], description: s
     return finish(parser, kind, section, flags, file, f"{name}: [{section}]" if name else "")
 
 
-def babysitter_config(arguments: list[str]) -> Any:
+def babysitter_config(arguments: list[str]) -> BabysitterConfig:
     """The configuration of a babysitter, with what the inherited program derived: kind, path and name."""
-    from enginehouse.core.config.babysitter import BabysitterConfig
-
-    parser = Parser("babysitter", babysitter.__doc__ or "", _environment(BabysitterConfig, "babysitter"))
-    parser.add_argument("--config-file", metavar="FILE", help="file (TOML) with the shape of one [[engine]]")
-    parser.add_argument("--path", metavar="PATH", help="model, configuration file or program, as the kind needs it")
-    add_flags(parser, BabysitterConfig, "babysitter", derived={"name"})
+    parser = babysitter_parser()
     flags = vars(parser.parse_args(_joined(arguments)))
     file_name, path, file = flags.pop("config_file"), flags.pop("path"), {}
     try:
