@@ -25,6 +25,7 @@ class Backend(Config, frozen=True):
     models: Annotated[tuple[str, ...], option("model ids the mock engine serves")] = ()
     args: Annotated[tuple[str, ...], option("arguments for the engine")] = ()
     work_dir: Annotated[str, option("directory the engine runs in")] = ""
+    api_key_file: Annotated[str, option("file holding the engine's own API key, for reading its model list")] = ""
     env: Annotated[dict[str, str], option("environment of the engine, NAME=VALUE; values are never shown")] = (
         msgspec.field(default_factory=dict)
     )
@@ -41,6 +42,10 @@ class BabysitterLimits(Config, frozen=True):
     ready_timeout: Annotated[float, option("an engine not ready after this is restarted", unit="s", gt=0)] = 1800.0
     probe_interval: Annotated[float, option("time between two probes of the engine", unit="s", gt=0)] = 5.0
     probe_timeout: Annotated[float, option("a probe slower than this has failed", unit="s", gt=0)] = 5.0
+    probe_failures: Annotated[int, option("failed probes in a row before a ready engine is degraded", ge=1)] = 3
+    degraded_timeout: Annotated[
+        float, option("an engine degraded for this long is killed and started again", unit="s", gt=0)
+    ] = 300.0
     drain_timeout: Annotated[
         float, option("running requests may finish for this long when stopping", unit="s", ge=0)
     ] = 10.0
@@ -57,7 +62,12 @@ class BabysitterConfig(Config, frozen=True):
     """One engine and how it is looked after; the file `--config-file` names has this shape."""
 
     name: Annotated[
-        str, option("name of the service; the command line makes it KIND-PORT if it is left out", group="the service")
+        str,
+        option(
+            "name of the service; the command line makes it KIND-PORT if it is left out",
+            group="the service",
+            pattern=r"^[A-Za-z0-9._-]{1,121}$",  # the engine itself is registered as NAME-server, 128 at most
+        ),
     ]
     port: Annotated[int, option("port of the engine; the babysitter itself listens on port + 1", ge=1, le=65534)]
     host: Annotated[str, option("address to register, as the router reaches it")] = "localhost"
