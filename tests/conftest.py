@@ -15,7 +15,7 @@ import pytest
 
 from tests.ports import Ports
 
-pytest_plugins = ["tests.leftovers"]
+pytest_plugins = ["tests.leftovers", "tests.e2e.engines"]
 
 # A loaded machine is no reason to fail an example; in CI, where a change is judged, chance is none either.
 hypothesis.settings.register_profile("house", deadline=None, derandomize="CI" in os.environ, print_blob=True)

@@ -1,0 +1,138 @@
+"""What a request for text asks for, read from its body.
+
+Owns the fields that matter of the four text endpoints, and how each becomes one `Work`. Every other field is ignored,
+as engines do. May not live here: the shape of the answers (`shapes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+
+class Work(NamedTuple):
+    """One piece of text to generate. `partial` is the beginning of the answer where the client already has one."""
+
+    model: str
+    prompt: str
+    partial: str
+    limit: int | None
+    stream: bool
+    usage: bool
+    ignore_eos: bool
+
+
+class Part(msgspec.Struct):
+    """A piece of a message."""
+
+    text: str | None = None
+
+
+class Message(msgspec.Struct):
+    """One turn of a conversation."""
+
+    role: str = ""
+    content: str | list[Part] | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    """`stream_options`."""
+
+    include_usage: bool | None = None
+
+
+class _Ask(msgspec.Struct):
+    model: str = ""
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    ignore_eos: bool | None = None
+
+    def work(self, prompt: str, partial: str, limit: int | None) -> Work:
+        usage = bool(self.stream_options and self.stream_options.include_usage)
+        return Work(self.model, prompt, partial, limit, bool(self.stream), usage, bool(self.ignore_eos))
+
+
+class _Chat(_Ask, kw_only=True):
+    messages: list[Message]
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+class _Completion(_Ask, kw_only=True):
+    prompt: str | list[str | int | list[int]]
+    max_tokens: int | None = None
+
+
+class _Responses(_Ask, kw_only=True):
+    input: str | list[Message]
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+
+
+class _Messages(_Ask, kw_only=True):
+    messages: list[Message]
+    max_tokens: int
+    system: str | list[Part] | None = None
+
+
+_decode_chat = msgspec.json.Decoder(_Chat).decode
+_decode_completion = msgspec.json.Decoder(_Completion).decode
+_decode_responses = msgspec.json.Decoder(_Responses).decode
+_decode_messages = msgspec.json.Decoder(_Messages).decode
+
+
+def chat(body: bytes) -> Work:
+    """`/v1/chat/completions`. Raises `msgspec.DecodeError` for a body that is not one."""
+    ask = _decode_chat(body)
+    limit = ask.max_tokens if ask.max_completion_tokens is None else ask.max_completion_tokens
+    return ask.work(*_conversation("", ask.messages), limit)
+
+
+def completion(body: bytes) -> Work:
+    """`/v1/completions`; a prompt of token ids is a prompt like any other."""
+    ask = _decode_completion(body)
+    limit = 16 if ask.max_tokens is None else ask.max_tokens
+    return ask.work(prompt_text(ask.prompt), "", limit)
+
+
+def responses(body: bytes) -> Work:
+    """`/v1/responses`."""
+    ask = _decode_responses(body)
+    turns = [Message("user", ask.input)] if isinstance(ask.input, str) else ask.input
+    return ask.work(*_conversation(ask.instructions or "", turns), ask.max_output_tokens)
+
+
+def messages(body: bytes) -> Work:
+    """`/v1/messages` (Anthropic's)."""
+    ask = _decode_messages(body)
+    return ask.work(*_conversation(_plain(ask.system), ask.messages), ask.max_tokens)
+
+
+READERS: dict[str, Callable[[bytes], Work]] = {
+    "/v1/chat/completions": chat,
+    "/v1/completions": completion,
+    "/v1/responses": responses,
+    "/v1/messages": messages,
+}
+
+
+def prompt_text(prompt: str | list[Any]) -> str:
+    """A prompt in any form as text: a string, strings, token ids, or lists of them."""
+    if isinstance(prompt, str):
+        return prompt
+    return " ".join(prompt_text(each) if isinstance(each, list) else str(each) for each in prompt)
+
+
+def _conversation(system: str, turns: list[Message]) -> tuple[str, str]:
+    """The prompt, and the beginning of the answer where the last turn is the assistant's."""
+    partial = _plain(turns[-1].content) if turns and turns[-1].role == "assistant" else ""
+    before = turns[:-1] if partial else turns
+    return "\n".join([system, *(f"{turn.role}: {_plain(turn.content)}" for turn in before)]), partial
+
+
+def _plain(content: str | list[Part] | None) -> str:
+    if isinstance(content, list):
+        return "".join(part.text or "" for part in content)
+    return content or ""

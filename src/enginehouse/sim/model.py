@@ -1,0 +1,133 @@
+"""The engine inside: which tokens answer a prompt, and when each of them is ready.
+
+Owns the deterministic text and the time a generation takes. May not live here: HTTP, or the shape of any answer.
+The text depends on the prompt alone, so two engines give the same answer, and one can go on where another stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from hashlib import blake2b
+
+VOCABULARY = """
+    the a house of many engines one door each room has its own fire and every guest finds warm light here we count
+    small steps from morning until night while rivers run slow under old bridges naïve über café 日本 🙂 birds sing
+    who asked for rain may wait at our table then bread salt wine songs never end but stay near kind hands
+"""
+WORDS = tuple(VOCABULARY.split())
+FIRST = tuple(word.encode() for word in WORDS)
+LATER = tuple(b" " + word for word in FIRST)
+BYTES_PER_TOKEN = 4
+"""Rule of thumb for English text; good enough for usage that only has to be the same every time."""
+MASK = (1 << 64) - 1
+
+
+def seed(prompt: str) -> int:
+    """The number from which all tokens of the answer follow."""
+    return int.from_bytes(blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
+def token(start: int, index: int) -> bytes:
+    """Token number `index` of the answer that follows from `start`: a word, with a blank before all but the first."""
+    mixed = (start + index * 0x9E3779B97F4A7C15) & MASK  # splitmix64: any token without those before it
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    return (LATER if index else FIRST)[(mixed >> 32) % len(WORDS)]
+
+
+def text(start: int, first: int, count: int) -> bytes:
+    """Tokens `first` to `first + count - 1`, joined."""
+    return b"".join([token(start, index) for index in range(first, first + count)])
+
+
+def tokens_in(start: int, partial: bytes) -> int | None:
+    """How many tokens of the answer `partial` is; None where it is not its beginning or ends inside a token."""
+    count = at = 0
+    while at < len(partial):
+        word = token(start, count)
+        if not partial.startswith(word, at):
+            return None
+        at += len(word)
+        count += 1
+    return count
+
+
+def count_tokens(prompt: str) -> int:
+    """How many tokens a prompt has."""
+    return max(1, -(-len(prompt.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN))
+
+
+class Engine:
+    """Generates without limit: each job runs as if it were alone."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ttft: float, time_per_token: float) -> None:
+        self.loop = loop
+        self.ttft = ttft
+        self.time_per_token = time_per_token
+
+    def start(self, count: int, stepwise: bool, emit: Callable[[int], None]) -> Job:
+        """Begin to generate `count` tokens. `emit(n)` says that n more are ready: as they come, or all at the end."""
+        job = Job(self, count, stepwise, emit)
+        if count == 0 or not (stepwise or self.ttft or self.time_per_token):
+            emit(count)
+        elif stepwise:
+            job.wait_until(job.first_at)
+        else:
+            job.wait_until(job.first_at + (count - 1) * self.time_per_token)
+        return job
+
+
+class Job:
+    """One generation. It ends by itself or by `cancel`; while paused nothing is emitted."""
+
+    __slots__ = ("_count", "_emit", "_engine", "_handle", "_paused", "_sent", "_stepwise", "first_at")
+
+    def __init__(self, engine: Engine, count: int, stepwise: bool, emit: Callable[[int], None]) -> None:
+        self.first_at = engine.loop.time() + engine.ttft
+        self._engine = engine
+        self._count = count
+        self._stepwise = stepwise
+        self._emit = emit
+        self._sent = 0
+        self._paused = False
+        self._handle: asyncio.Handle | None = None
+
+    def wait_until(self, when: float) -> None:
+        """Arm the timer."""
+        loop = self._engine.loop
+        self._handle = loop.call_at(when, self._ready) if when > loop.time() else loop.call_soon(self._ready)
+
+    def _ready(self) -> None:
+        self._handle = None
+        step = self._engine.time_per_token
+        due = self._count
+        if self._stepwise:
+            passed = int((self._engine.loop.time() - self.first_at) / step + 1e-6) if step else self._sent
+            due = min(self._count, max(passed, self._sent) + 1)
+        ready, self._sent = due - self._sent, due
+        self._emit(ready)
+        if due < self._count and not self._paused and self._emit is not _nothing:
+            self.wait_until(self.first_at + due * step)
+
+    def pause(self) -> None:
+        """Nobody reads: stop emitting."""
+        self._paused = True
+        if self._handle:
+            self._handle.cancel()
+            self._handle = None
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        if self._paused:
+            self._paused = False
+            if self._sent < self._count and self._emit is not _nothing:
+                self.wait_until(self.first_at + self._sent * self._engine.time_per_token)
+
+    def cancel(self) -> None:
+        """End for good."""
+        self.pause()
+        self._emit = _nothing
+
+
+def _nothing(_ready: int) -> None:
+    """Takes the place of `emit` in a cancelled job."""
