@@ -50,7 +50,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     """Every model seen since control started, served now or not (bounded; sorted)."""
 
 
-class ServiceCount(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class ServiceCount(msgspec.Struct, frozen=True, array_like=True):
     """Counts of one service since the worker started: cumulative, so a lost report loses nothing."""
 
     slot: int
@@ -63,7 +63,7 @@ class ServiceCount(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     answered: int
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Failure(msgspec.Struct, frozen=True, array_like=True):
     """An attempt that blames a service, reported at once so that control probes it now."""
 
     slot: int

@@ -36,7 +36,7 @@ class Retry(enum.Enum):
 
     NO = "no"
     ELSEWHERE = "another service"
-    FRESH = "once on a fresh connection to the same service, if the connection was reused"
+    FRESH = "on a fresh connection to the same service if the connection was reused, else once on another service"
 
 
 class Row(NamedTuple):

@@ -21,6 +21,8 @@ _STATES = _BEATS + 8 * MAX_WORKERS
 _EJECTED = _STATES + 8 * MAX_WORKERS
 _IDS = _EJECTED + 8 * MAX_SERVICES
 _LOADS = _IDS + 16 * ID_ENTRIES
+#: Row of the router's own paths, which workers proxy to control as to any other service; never given to a service.
+CONTROL_SLOT = MAX_SERVICES - 1
 #: Bytes to map.
 SIZE = _LOADS + 4 * MAX_WORKERS * MAX_SERVICES
 

@@ -1,0 +1,57 @@
+"""Waiting for signals, descriptors and time in one place, with the standard library.
+
+Owns: `Waiter`: a selector woken by signals. May not live here: what is done on a signal.
+"""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import socket
+from collections.abc import Callable
+from typing import Final
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Waiter:
+    """Sleeps until a signal, a readable descriptor or a time. `stop_asked` turns true on SIGTERM and SIGINT."""
+
+    def __init__(self) -> None:
+        self.stop_asked = False
+        self._selector = selectors.DefaultSelector()
+        self._wake, wake_write = socket.socketpair()
+        self._wake_write = wake_write
+        for end in (self._wake, wake_write):
+            end.setblocking(False)
+        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._drain)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
+
+    def _on_stop(self, number: int, frame: object) -> None:
+        self.stop_asked = True
+
+    def _drain(self) -> None:
+        try:
+            while self._wake.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def watch(self, end: socket.socket | int, action: Callable[[], None]) -> None:
+        """Call `action` whenever `end` is readable."""
+        self._selector.register(end, selectors.EVENT_READ, action)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep for at most `seconds`, less if anything happens."""
+        for key, _ in self._selector.select(seconds):
+            key.data()
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        self._wake.close()
+        self._wake_write.close()
