@@ -8,18 +8,29 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
-#: Command: module, function, summary.
-COMMANDS = {
-    "up": ("up", "main", "start a whole house on this machine from one file"),
-    "check": ("check", "main", "validate files and say what to change before anything is started"),
-    "status": ("status", "main", "services, models, health and requests of a running house"),
-    "demo": ("demo", "main", "a house with small real models, or with simulated ones"),
-    "router": ("serve", "router", "one address for all engines"),
-    "registry": ("serve", "registry", "who is in, and what they serve"),
-    "babysitter": ("serve", "babysitter", "start one engine and keep it alive"),
-    "sim": ("serve", "sim", "a simulated engine, for trying and testing"),
+
+class Command(NamedTuple):
+    """Where a command lives: function `<name>` and, for its options, `<name>_parser` of a module of this package."""
+
+    module: str
+    summary: str
+
+
+HOUSE = {
+    "up": Command("up", "start a whole house on this machine from one file"),
+    "check": Command("check", "validate files and say what to change before anything is started"),
+    "status": Command("status", "services, models, health and requests of a running house"),
+    "demo": Command("demo", "a house with small real models, or with simulated ones"),
 }
+PARTS = {
+    "router": Command("serve", "one address for all engines"),
+    "registry": Command("serve", "who is in, and what they serve"),
+    "babysitter": Command("serve", "start one engine and keep it alive"),
+    "sim": Command("serve", "a simulated engine, for trying and testing"),
+}
+COMMANDS = HOUSE | PARTS
 
 HELP = """Enginehouse: one address for a house full of inference engines.
 
@@ -33,14 +44,14 @@ A whole house:
 Its parts, one by one:
 {parts}
 
-Start with `enginehouse demo`, or with a file of your own:
+Start with `enginehouse demo`, or with a file of your own, say house.toml:
 
   [[engine]]
   name = "chat"
   port = 9000
   backend = {{ type = "llama.cpp", model = "model.gguf" }}
 
-and `enginehouse up FILE`."""
+and `enginehouse up house.toml`."""
 
 
 def main() -> int:
@@ -57,21 +68,27 @@ def main() -> int:
         return 0
     if name not in COMMANDS:
         return _unknown(name)
-    module, function, _ = COMMANDS[name]
-    run: Callable[[list[str]], int] = getattr(importlib.import_module(f"enginehouse.cli.{module}"), function)
+    run: Callable[[list[str]], int] = getattr(command_module(name), name)
+    from enginehouse.core.config.base import ConfigError
+
     try:
         return run(rest)
+    except ConfigError as error:
+        print(f"enginehouse {name}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 
 
+def command_module(name: str) -> object:
+    """The module of a command, imported now."""
+    return importlib.import_module(f"enginehouse.cli.{COMMANDS[name].module}")
+
+
 def help_text() -> str:
     """The general help."""
-    lines = {name: f"  {name:<12}{summary}" for name, (_, _, summary) in COMMANDS.items()}
-    names = list(COMMANDS)
-    return HELP.format(
-        house="\n".join(lines[name] for name in names[:4]), parts="\n".join(lines[name] for name in names[4:])
-    )
+    house, parts = ("\n".join(f"  {name:<12}{c.summary}" for name, c in group.items()) for group in (HOUSE, PARTS))
+    return HELP.format(house=house, parts=parts)
 
 
 def _unknown(name: str) -> int:

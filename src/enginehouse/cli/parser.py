@@ -30,11 +30,16 @@ class Parser(argparse.ArgumentParser):
             formatter_class=Format,
         )
 
+    @property
+    def flags(self) -> list[str]:
+        """Every flag it knows."""
+        return list(self._option_string_actions)
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but an unknown flag is named together with the nearest one."""
         given, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self.error(_unknown(unknown[0].split("=")[0], self._option_string_actions))
+            self.error(_unknown(unknown[0].split("=")[0], self.flags))
         return given
 
     def error(self, message: str) -> NoReturn:
@@ -78,7 +83,7 @@ def nearest(word: str, words: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _unknown(word: str, flags: dict[str, Any]) -> str:
+def _unknown(word: str, flags: list[str]) -> str:
     if word.startswith("-"):
-        return f"there is no option {word}{nearest(word, list(flags))}"
+        return f"there is no option {word}{nearest(word, flags)}"
     return f"there is no place for the argument {word!r}"

@@ -28,34 +28,34 @@ What is given last wins: defaults, file, environment, flags."""
 def registry(arguments: list[str]) -> int:
     """Keep the list of services: they register, send heartbeats and are looked up here."""
     config = house_part(registry_parser(), RegistryConfig, "registry", arguments)
-    from enginehouse import app
+    from enginehouse.app import run_registry
 
-    return app.run_registry(config)
+    return run_registry(config)
 
 
 def router(arguments: list[str]) -> int:
     """One address for all engines: every request goes to one that serves its model."""
     config = house_part(router_parser(), RouterConfig, "router", arguments)
-    from enginehouse import app
+    from enginehouse.app import run_router
 
-    return app.run_router(config)
+    return run_router(config)
 
 
 def babysitter(arguments: list[str]) -> int:
     """Start one engine, keep it alive, and register it while it is ready."""
     config = babysitter_config(arguments)
-    from enginehouse import app
+    from enginehouse.app import run_babysitter
 
-    return app.run_babysitter(config)
+    return run_babysitter(config)
 
 
 def sim(arguments: list[str]) -> int:
     """A simulated engine: chat, completions, embeddings and models without a model, with faults on demand."""
     parser = sim_parser()
     config = finish(parser, SimConfig, "sim", vars(parser.parse_args(arguments)))
-    from enginehouse import app
+    from enginehouse.app import run_sim
 
-    return app.run_sim(config)
+    return run_sim(config)
 
 
 def registry_parser() -> Parser:

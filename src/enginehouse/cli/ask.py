@@ -1,0 +1,50 @@
+"""Asking a running part for JSON, as `status` and `up` do.
+
+Owns one bounded GET. May not live here: what the answers mean to people.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+#: Bytes of an answer; 4096 services with long model lists fit.
+LARGEST: Final = 64 * 1024 * 1024
+
+
+class NoAnswerError(Exception):
+    """Why there is no usable answer, in words for people."""
+
+
+def get(url: str, path: str, timeout: float) -> Any:
+    """The JSON of `url` + `path`, whatever its status. Raises `NoAnswerError`."""
+    parts = urlsplit(url if "//" in url else f"http://{url}")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+        try:
+            connection.request("GET", parts.path.rstrip("/") + path, headers={"accept": "application/json"})
+            body = connection.getresponse().read(LARGEST)
+        finally:
+            connection.close()
+    except TimeoutError:
+        raise NoAnswerError(f"{url} did not answer within {timeout:g} s") from None
+    except OSError as error:
+        raise NoAnswerError(f"{url} cannot be reached: {error.strerror or error}") from None
+    except (http.client.HTTPException, ValueError) as error:
+        raise NoAnswerError(f"{url} does not speak HTTP as expected: {error!r}") from None
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise NoAnswerError(f"{url}{path} answered something that is not JSON: is this the right port?") from None
+
+
+def services(url: str, timeout: float) -> list[dict[str, Any]]:
+    """The router's services, each as its contract describes them. Raises `NoAnswerError`."""
+    answer = get(url, "/services", timeout)
+    found = answer.get("services") if isinstance(answer, dict) else None
+    if not isinstance(found, list) or not all(isinstance(service, dict) for service in found):
+        raise NoAnswerError(f"{url} answers, but not as a router does")
+    return found

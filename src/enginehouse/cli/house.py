@@ -1,0 +1,90 @@
+"""A house on this machine: its processes, what is told about them while they start, and the order of their end.
+
+Owns `House`. May not live here: settings (`up` completes them), how a process is started and restarted
+(`supervisor.keeper`), what is said about engines (`progress`), and what the processes do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Final
+
+import msgspec
+
+from enginehouse.cli.ports import url
+from enginehouse.cli.progress import Progress
+from enginehouse.core.config.base import Config
+from enginehouse.core.config.house import HouseConfig
+from enginehouse.supervisor.keeper import Child, Keeper, handover
+from enginehouse.supervisor.signals import Waiter
+
+#: What a part may take beyond its own deadlines until it is killed. Seconds.
+GRACE: Final = 5.0
+
+
+class House:
+    """All processes of a house, as children of this one."""
+
+    def __init__(self, config: HouseConfig) -> None:
+        self._config = config
+        self._keeper = Keeper(self._died)
+        self._waiter = Waiter()
+        # The children print URLs of their own: what is seen on this standard output is ours alone.
+        self._progress = Progress(config, os.fdopen(os.dup(1), "w", encoding="utf-8"))
+        os.dup2(2, 1)
+
+    def run(self) -> int:
+        """Start, watch, and end when told to. Returns the exit status."""
+        lifeline, lifeline_end = os.pipe()  # readable in the children as soon as this process is gone
+        self._progress.begin()
+        registry, router, babysitters = self._start(lifeline)
+        while not self._waiter.stop_asked:
+            self._keeper.tick()
+            look_at = self._progress.look(time.monotonic())
+            self._waiter.wait(max(0.0, min(self._keeper.next_start, look_at) - time.monotonic()))
+        self._stop(registry, router, babysitters)
+        for end in (lifeline, lifeline_end):
+            os.close(end)
+        self._waiter.close()
+        return 0
+
+    def _start(self, lifeline: int) -> tuple[list[Child], list[Child], list[Child]]:
+        """Everything at once: the parts find each other in whatever order they come."""
+        config = self._config
+
+        def child(name: str, role: str, settings: Config) -> Child:
+            descriptors = {"config": handover(msgspec.json.encode(settings)), "lifeline": lifeline}
+            made = Child(name, role, descriptors, {"name": name})
+            self._keeper.add(made)
+            return made
+
+        own = config.router.registry_url == url(config.registry.host, config.registry.port)
+        registry = [child("registry", "registry", config.registry)] if own else []
+        babysitters = [child(engine.name, "babysitter", engine) for engine in config.engine]
+        return registry, [child("router", "router", config.router)], babysitters
+
+    def _died(self, child: Child, status: int) -> None:
+        if not self._waiter.stop_asked:
+            how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            self._progress.say(f"{child.role} {child.name} ended ({how}); it is started again")
+
+    def _stop(self, registry: list[Child], router: list[Child], babysitters: list[Child]) -> None:
+        """The router lets requests finish while the engines still stand; the registry hears the babysitters out."""
+        config, self._waiter.stop_asked = self._config, False
+        self._progress.say("Stopping: running requests may finish. Ctrl-C again ends everything at once.")
+        limits = [engine.babysitter.drain_timeout + engine.babysitter.stop_timeout for engine in config.engine]
+        self._end(router, config.router.drain_timeout)
+        self._end(babysitters, max(limits, default=0.0))
+        self._end(registry, 0.0)
+        self._progress.say("Stopped.")
+
+    def _end(self, children: list[Child], seconds: float) -> None:
+        def meanwhile() -> None:
+            self._waiter.wait(0.02)
+            if self._waiter.stop_asked:  # what they had started ends with them: each has a guard or a lifeline
+                for child in children:
+                    child.signal(signal.SIGKILL)
+
+        self._keeper.stop(children, time.monotonic() + seconds + GRACE, meanwhile)
