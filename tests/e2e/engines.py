@@ -2,8 +2,8 @@
 
 Owns starting, watching and ending them. May not live here: what is asked of them.
 
-`tests/conftest.py` loads this as a plugin, so every test may ask for `sim_engine` and `llama_engine`. A real engine that
-cannot be had is an error of the test that wants it, never a skip.
+`tests/conftest.py` loads this as a plugin, so every test may ask for `sim_engine` and `llama_engine`. A real engine
+that cannot be had is an error of the test that wants it, never a skip.
 """
 
 from __future__ import annotations

@@ -186,12 +186,12 @@ class Conn(asyncio.Protocol):
         return answer
 
     def abort(self) -> None:
-        """End the connection with a TCP reset, whatever is still unsent."""
+        """End the connection with a TCP reset."""
         self._release()
         if self._transport is not None:
             sock = self._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._transport.abort()
+            self.sim.loop.call_soon(self._transport.abort)  # uvloop sends what was written at the end of this turn
 
     def stop(self) -> None:
         """The engine stops: an idle connection is closed now, a busy one after its answer."""

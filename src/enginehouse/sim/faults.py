@@ -37,7 +37,7 @@ MEANING: dict[Kind, str] = {
     "informational": "an answer `code` (1xx) comes before the real one",
     "slow_read": "one piece of the body is read every `seconds` (0: none ever)",
     "huge_head": "the head carries `bytes` of header",
-    "split": "the answer is written in pieces of `bytes`",
+    "split": "the answer is written in pieces of `bytes`, one every `seconds`",
 }
 
 GARBAGE = "\x16\x03\x01 this is not HTTP \xff\xfe\r\n\r\n"

@@ -31,7 +31,8 @@ class FaultyAnswer(Answer):
         self._chunks = 0
         self._held: list[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._finish_held = False
+        self._queue = b""
+        self._ended = False
         self._packer = zlib.compressobj(wbits=31) if "gzip" in faults else None
 
     def replaced(self) -> bool:
@@ -167,20 +168,33 @@ class FaultyAnswer(Answer):
         held, self._held = self._held or [], None
         for data in held:
             self._send(data)
-        if self._finish_held:
-            super()._finish()
+        if self._ended:
+            self._finish()
         else:
             self.go_on()
 
     def _send(self, data: bytes) -> None:
         if self._held is not None:
             self._held.append(data)
+        elif "split" in self.faults:
+            self._queue += data
+            if len(self._queue) == len(data):
+                self._drip()
         else:
             super()._send(data)
 
+    def _drip(self) -> None:
+        """One piece now, the next one in its own turn of the loop or after the fault's seconds."""
+        fault = self.faults["split"]
+        super()._send(self._queue[: fault.bytes])
+        self._queue = self._queue[fault.bytes :]
+        if self._queue:
+            self._timer = self.line.sim.loop.call_later(fault.seconds, self._drip)
+        elif self._ended:
+            super()._finish()
+
     def _finish(self) -> None:
-        self.done = True
-        if self._held is not None:
-            self._finish_held = True
-        else:
+        """The connection may go on when all is sent, what is held back included."""
+        self.done = self._ended = True
+        if self._held is None and not self._queue:
             super()._finish()
