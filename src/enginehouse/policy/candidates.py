@@ -1,0 +1,36 @@
+"""The only filter: which of a model's services may get this attempt.
+
+Owns `usable` and `candidates`. May not live here: which of them does (`choose`), and why one is ejected (health).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from enginehouse.core.fleet import Service
+
+
+def usable(
+    services: Sequence[Service], tried: tuple[str, ...], ejected_until: memoryview, now: float
+) -> Sequence[Service]:
+    """Those neither tried nor ejected. The very same sequence where that is all of them, so that nothing is copied."""
+    for service in services:
+        if ejected_until[service.slot] > now or service.name in tried:
+            return [s for s in services if ejected_until[s.slot] <= now and s.name not in tried]
+    return services
+
+
+def candidates(
+    services: Sequence[Service], tried: tuple[str, ...], ejected_until: memoryview, now: float, cache_type: str
+) -> Sequence[Service]:
+    """Who may get the attempt: never one already tried, an ejected one only where all that are left are ejected.
+
+    An ejected service may answer, a refusal surely does not help. `cache_type` is a preference: those of that type if
+    there are any, else the others. `tried` holds names, `ejected_until` one deadline per slot, in seconds like `now`.
+    """
+    found = usable(services, tried, ejected_until, now)
+    if not found:
+        found = [service for service in services if service.name not in tried] if tried else services
+    if cache_type:
+        return [service for service in found if service.cache_type == cache_type] or found
+    return found

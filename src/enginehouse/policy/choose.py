@@ -1,0 +1,194 @@
+"""Which service gets the request: the table of choosers, and the one function that asks them.
+
+Owns `choose`, its two answers and the chooser of each policy. Everything is an argument, nothing is touched.
+May not live here: filtering (`candidates`), counting of turns and loads (the worker), what a refusal looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from enginehouse.core.ask import Ask
+from enginehouse.core.fleet import Service
+from enginehouse.core.outcome import Outcome
+from enginehouse.core.shared import Shared
+from enginehouse.policy.affinity import SHARDS, digest, home
+from enginehouse.policy.candidates import candidates, usable
+from enginehouse.policy.spread import smooth
+from enginehouse.policy.table import MANY, Entry, Table
+
+#: Of more than `MANY` services, as many consecutive places of the rotation are looked at.
+WINDOW = 16
+
+
+class Chance(Protocol):
+    """`random.Random`, as far as it is needed here."""
+
+    def random(self) -> float:
+        """A number from 0 up to, not including, 1."""
+
+
+class LoadView:
+    """What changes between two snapshots, as far as choosing reads it: views on the shared memory, no copies."""
+
+    __slots__ = ("ejected_until", "loads")
+
+    def __init__(self, shared: Shared, workers: int) -> None:
+        self.ejected_until = shared.ejected_until
+        """Per slot: no requests before this time, in seconds."""
+        self.loads: Sequence[memoryview] = tuple(shared.loads[:workers])
+        """Per worker a row of in-flight requests per slot."""
+
+
+class Choice(NamedTuple):
+    """Who gets it, and why in one word (the policy's name, or `only`, `session`, `remembered`)."""
+
+    service: Service
+    reason: str
+
+
+class Refusal(NamedTuple):
+    """Nobody can. `model` is the name asked for, "" where none was."""
+
+    outcome: Outcome
+    model: str
+
+
+def choose(
+    table: Table, ask: Ask, tried: tuple[str, ...], view: LoadView, now: float, turn: int, rng: Chance
+) -> Choice | Refusal:
+    """Choose a service for one attempt.
+
+    `tried` are names of services that had their attempt. `turn` counts the choices made for this model (`Ask.model`,
+    "" being one of its own) by this worker: one counter for all models would give each of two models that take turns
+    one service only. `now` is the clock of `view.ejected_until`, in seconds.
+    """
+    entry = table.models.get(ask.model) if ask.model else table.everyone
+    if entry is None or not entry.services:
+        return _refusal(table, ask, entry)
+    if ask.remembered >= 0:
+        keeper = _keeper(table, ask)
+        # Nobody else has what the id stands for, so an ejection does not matter here.
+        if keeper is not None and keeper.name not in tried:
+            return Choice(keeper, "remembered")
+    many = len(entry.services) > MANY and not ask.cache_type
+    if ask.session:
+        return _at_home(entry, ask, tried, view, now, many)
+    if many:
+        start = (turn - turn % WINDOW) % len(entry.rotation)
+        found = usable(entry.rotation[start : start + WINDOW], tried, view.ejected_until, now)
+        found = found or candidates(entry.rotation, tried, view.ejected_until, now, "")
+    else:
+        found = candidates(entry.services, tried, view.ejected_until, now, ask.cache_type)
+    if not found:
+        return _refusal(table, ask, entry)
+    if len(found) == 1:
+        return Choice(found[0], "only")
+    if found is entry.services:
+        rotation: Sequence[Service] = entry.rotation
+    elif many:
+        rotation = found
+    else:
+        rotation = [found[index] for index in smooth(tuple([s.weight for s in found]))]
+    return Choice(CHOOSERS[entry.policy](found, rotation, view.loads, turn, rng), entry.policy)
+
+
+def _refusal(table: Table, ask: Ask, entry: Entry | None) -> Refusal:
+    if not table.synced:
+        return Refusal(Outcome.NOT_SYNCED, ask.model)
+    if not ask.model:
+        return Refusal(Outcome.NO_SERVICE, "")
+    if (entry is not None and entry.services) or (entry.model if entry else ask.model) in table.known:
+        return Refusal(Outcome.NO_SERVICE_FOR_MODEL, ask.model)
+    return Refusal(Outcome.MODEL_UNKNOWN_404 if table.unknown_is_404 else Outcome.MODEL_UNKNOWN, ask.model)
+
+
+def _keeper(table: Table, ask: Ask) -> Service | None:
+    """The service that made the id, if it may still serve this request."""
+    service = table.by_slot.get(ask.remembered)
+    if service is None or not service.up or not service.inference:
+        return None
+    return service if not ask.model or ask.model in service.models else None
+
+
+def _at_home(
+    entry: Entry, ask: Ask, tried: tuple[str, ...], view: LoadView, now: float, many: bool
+) -> Choice | Refusal:
+    key = digest(ask.session)
+    found: Sequence[Service] = ()
+    if many:
+        found = usable(entry.shards[key % SHARDS], tried, view.ejected_until, now)
+    found = found or candidates(entry.services, tried, view.ejected_until, now, ask.cache_type)
+    if not found:
+        return Refusal(Outcome.NO_SERVICE_FOR_MODEL if ask.model else Outcome.NO_SERVICE, ask.model)
+    if len(found) == 1:
+        return Choice(found[0], "only")
+    return Choice(home(key, found), "session")
+
+
+Chooser = Callable[[Sequence[Service], Sequence[Service], Sequence[memoryview], int, Chance], Service]
+"""(candidates, the same in smooth weighted order, loads, turn, rng) -> the chosen one. At least two candidates."""
+
+
+def _load(service: Service, loads: Sequence[memoryview]) -> float:
+    """Requests in flight per unit of weight."""
+    slot = service.slot
+    total = 0
+    for row in loads:
+        total += row[slot]
+    return total / max(1, service.weight)
+
+
+def round_robin(
+    _found: Sequence[Service], rotation: Sequence[Service], _loads: Sequence[memoryview], turn: int, _rng: Chance
+) -> Service:
+    """Each in its turn, as often as its weight says, never in bursts."""
+    return rotation[turn % len(rotation)]
+
+
+def least_load(
+    found: Sequence[Service], _rotation: Sequence[Service], loads: Sequence[memoryview], turn: int, _rng: Chance
+) -> Service:
+    """The one with the fewest requests in flight per unit of weight; those that tie take turns by weight."""
+    least = _load(found[0], loads)
+    tied = [found[0]]
+    for service in found[1:]:
+        load = _load(service, loads)
+        if load < least:
+            least = load
+            tied = [service]
+        elif load == least:
+            tied.append(service)
+    if len(tied) == 1:
+        return tied[0]
+    order = smooth(tuple([service.weight for service in tied]))
+    return tied[order[turn % len(order)]]
+
+
+def two_choices(
+    _found: Sequence[Service], rotation: Sequence[Service], loads: Sequence[memoryview], _turn: int, rng: Chance
+) -> Service:
+    """Two drawn by weight; the less loaded of them (Mitzenmacher, "The power of two choices", 2001)."""
+    places = len(rotation)
+    at = int(rng.random() * places)
+    first = rotation[at]
+    step = int(rng.random() * (places - 1)) + 1
+    second = rotation[(at + step) % places]
+    return second if _load(second, loads) < _load(first, loads) else first
+
+
+def random(
+    _found: Sequence[Service], rotation: Sequence[Service], _loads: Sequence[memoryview], _turn: int, rng: Chance
+) -> Service:
+    """Any, as often as its weight says."""
+    return rotation[int(rng.random() * len(rotation))]
+
+
+CHOOSERS: dict[str, Chooser] = {
+    "round_robin": round_robin,
+    "least_load": least_load,
+    "two_choices": two_choices,
+    "session": round_robin,  # a request with a session never gets here, whatever the policy; others take turns
+    "random": random,
+}

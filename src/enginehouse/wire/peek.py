@@ -1,0 +1,228 @@
+"""What routing reads out of a JSON body, without building it: the model, the keys of affinity, the stream flag.
+
+Owns `peek`, `text_bytes` and `rename_model`. Bodies are never parsed into objects nor written anew: of a megabyte only
+the few members asked for are looked at, everything else is skipped by msgspec's scanner.
+May not live here: multipart bodies (`multipart`), where on which path the model is (`paths`), the answer to bad input
+(`errors`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from enginehouse.core.outcome import Outcome
+from enginehouse.core.units import MAX_MODEL_ID
+from enginehouse.wire.errors import NOT_JSON, Unreadable
+
+__all__ = ["Peek", "Unreadable", "checked_model", "peek", "rename_model", "text_bytes"]
+
+#: Up to this size counting the key is cheaper than walking the members.
+SMALL = 4096
+#: Members of the top level that are looked at; a body with more is refused.
+MAX_MEMBERS = 1024
+
+_NOTHING = msgspec.Raw(b"")
+
+
+class _Members(msgspec.Struct, gc=False):
+    """The members wanted, undecoded: a field typed more tightly would fail the whole body (`"stream": null`)."""
+
+    model: msgspec.Raw = _NOTHING
+    prompt_cache_key: msgspec.Raw = _NOTHING
+    previous_response_id: msgspec.Raw = _NOTHING
+    stream: msgspec.Raw = _NOTHING
+
+
+class Peek(msgspec.Struct, frozen=True, gc=False):
+    """What a body says. `model` is None where it names none (or null)."""
+
+    model: str | None = None
+    prompt_cache_key: str = ""
+    previous_response_id: str = ""
+    stream: bool = False
+
+
+_MEMBERS = msgspec.json.Decoder(_Members)
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+_OPEN = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*")
+_CLOSE = re.compile(rb"\}[ \t\r\n]*\Z")
+_KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.){0,1024}+")[ \t\r\n]*:[ \t\r\n]*')
+_TOKENS = re.compile(rb"\[[ \t\r\n]*-?[0-9]")
+_TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
+
+
+def peek(body: bytes, strict: bool) -> Peek:
+    """Read the members that routing needs out of `body`.
+
+    With `strict` a body that is not a JSON object in UTF-8 raises `Unreadable` (BAD_JSON), without it such a body
+    says nothing. A model that is no string, empty, too long or given twice raises `Unreadable` (BAD_MODEL) always:
+    engines disagree which of two counts, so the request could be served by another model than the one routed by.
+    """
+    try:
+        if not body.isascii():
+            str(body, "utf-8")  # what msgspec skips it does not check
+        if len(body) <= SMALL and body.count(b'"model"') <= 1 and b"\\u006" not in body:
+            found = _MEMBERS.decode(body)
+        else:
+            found = _walk(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if strict:
+            raise _not_json(error) from None
+        return Peek()
+    return Peek(
+        model=_model(found.model),
+        prompt_cache_key=_text(found.prompt_cache_key),
+        previous_response_id=_text(found.previous_response_id),
+        stream=bytes(found.stream) == b"true",
+    )
+
+
+def _walk(body: bytes) -> _Members:
+    """The wanted members, found by walking the top level from member to member.
+
+    Exact where counting is not: a `"model"` inside a tool's schema is none of ours, `"mod\\u0065l"` is.
+    """
+    found: dict[str, msgspec.Raw] = {}
+    for name, start, end in _members(body):
+        if name == "model" and "model" in found:
+            raise Unreadable(Outcome.BAD_MODEL, "The body gives `model` more than once; give it once.", "model")
+        if name in _Members.__struct_fields__:
+            found[name] = msgspec.Raw(body[start:end])
+    return _Members(**found)
+
+
+def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
+    """Name, start and end of value of each member of the object `body`, in order, duplicates included.
+
+    Linear in the size, and nothing but names is built. Raises `msgspec.DecodeError` for anything but one object.
+    """
+    opening = _OPEN.match(body)
+    if opening is None:
+        raise msgspec.DecodeError("expected an object")
+    view = memoryview(body)
+    at = opening.end()
+    if _CLOSE.match(body, at):
+        return
+    for _ in range(MAX_MEMBERS):
+        key = _KEY.match(body, at)
+        if key is None:
+            raise msgspec.DecodeError(f"expected a member at byte {at}")
+        start = key.end()
+        end = _value_end(view, start)
+        yield msgspec.json.decode(key[1], type=str), start, end
+        if body[end] != 0x2C:  # a comma
+            break
+        at = end + 1
+    if not _CLOSE.match(body, end):
+        raise msgspec.DecodeError(f"expected the end of the object at byte {end}")
+
+
+def _value_end(view: memoryview, start: int) -> int:
+    """Where the first thing after the value at `start` is (the value itself may end some blanks before).
+
+    msgspec checks and skips one value and then complains about what follows, saying where: the only scanner within
+    reach that is as fast as memory and builds nothing.
+    """
+    try:
+        _RAW.decode(view[start:])
+    except msgspec.DecodeError as error:
+        after = _TRAILING.search(str(error))
+        if after is None:
+            raise
+        return start + int(after[1]) - 1
+    raise msgspec.DecodeError("the object does not end")
+
+
+def _not_json(error: Exception) -> Unreadable:
+    if isinstance(error, RecursionError):
+        return Unreadable(Outcome.BAD_JSON, f"{NOT_JSON} (It is nested too deeply.)")
+    if isinstance(error, UnicodeDecodeError):
+        return Unreadable(Outcome.BAD_JSON, f"{NOT_JSON} (Byte {error.start} is not UTF-8.)")
+    return Unreadable(Outcome.BAD_JSON, f"{NOT_JSON} ({error})")
+
+
+def _model(raw: msgspec.Raw) -> str | None:
+    """The model's name. Raises `Unreadable` (BAD_MODEL) where it is none."""
+    value = bytes(raw)
+    if value in (b"", b"null"):
+        return None
+    if not value.startswith(b'"'):
+        raise Unreadable(Outcome.BAD_MODEL, "`model` must be a string.", "model")
+    return checked_model(msgspec.json.decode(value, type=str))
+
+
+def checked_model(name: str) -> str:
+    """`name` if it can be a model's. Raises `Unreadable` (BAD_MODEL) where it is empty or too long."""
+    if not 0 < len(name) <= MAX_MODEL_ID:
+        raise Unreadable(Outcome.BAD_MODEL, f"`model` must have 1 to {MAX_MODEL_ID} characters.", "model")
+    return name
+
+
+def _text(raw: msgspec.Raw) -> str:
+    """A string's value; "" for anything else, which is the engine's to judge."""
+    value = bytes(raw)
+    return msgspec.json.decode(value, type=str) if value.startswith(b'"') else ""
+
+
+def rename_model(body: bytes, new: str) -> bytes:
+    """The same body with another model: only the bytes of the top-level model's value change.
+
+    `body` is one that `peek` read a model from.
+    """
+    for name, start, end in _members(body):
+        if name == "model":
+            value = body[start:end].rstrip()
+            return body[:start] + msgspec.json.encode(new) + body[start + len(value) :]
+    return body
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: msgspec.Raw = _NOTHING
+    text: msgspec.Raw = _NOTHING
+
+
+class _Texts(msgspec.Struct, gc=False):
+    messages: msgspec.Raw = _NOTHING
+    prompt: msgspec.Raw = _NOTHING
+    input: msgspec.Raw = _NOTHING
+    text: msgspec.Raw = _NOTHING
+
+
+_TEXTS = msgspec.json.Decoder(_Texts)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_MESSAGE = msgspec.json.Decoder(_Message)
+#: Bytes of text that a token stands for, where a prompt comes as tokens: the usual figure for English.
+_BYTES_PER_TOKEN = 4
+
+
+def text_bytes(body: bytes) -> int:
+    """Bytes of text (UTF-8) in `messages`, `prompt`, `input` and `text`: contents and text parts, no images or tools.
+
+    For size routing only; a body that cannot be read has none. Prompts of token ids count four bytes a token.
+    """
+    try:
+        texts = _TEXTS.decode(body)
+        return sum(_weigh(raw, 0) for raw in (texts.messages, texts.prompt, texts.input, texts.text))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0
+
+
+def _weigh(raw: msgspec.Raw, depth: int) -> int:
+    """Bytes of text in a string, a list of anything here, a message, a part, or a list of token ids."""
+    value = memoryview(raw)
+    if not len(value) or depth > 4:
+        return 0
+    first = value[0]
+    if first == 0x22:  # a string
+        return len(msgspec.json.decode(value, type=str).encode("utf-8", "surrogatepass"))
+    if first == 0x7B:  # a message or a part of one
+        message = _MESSAGE.decode(value)
+        return _weigh(message.content, depth + 1) + _weigh(message.text, depth + 1)
+    if first != 0x5B:
+        return 0
+    if _TOKENS.match(value):
+        return (bytes(value).count(b",") + 1) * _BYTES_PER_TOKEN
+    return sum(_weigh(item, depth + 1) for item in _LIST.decode(value))

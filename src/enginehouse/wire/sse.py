@@ -1,0 +1,56 @@
+"""Server-sent events in passing: is the stream between two events, has its last one come, which id did it name?
+
+Owns `Scanner` and `find_id`. Chunks are looked at in passing and passed on untouched: no events are built.
+May not live here: events of our own (`errors.stream_break`).
+"""
+
+from __future__ import annotations
+
+import re
+
+_TAIL = 64
+_BLANK_LINE = (b"\n\n", b"\r\r", b"\n\r\n", b"\n\r", b"\r\r\n")
+#: The end of a stream: chat completions, messages (both short, so that they stand in the tail), responses (whose last
+#: event holds the whole answer: its name is looked for as it passes).
+_LAST = re.compile(rb"data: ?\[DONE\]\s*\Z|message_stop\"\s*\}\s*\Z|event: ?message_stop[\r\n]")
+_RESPONSES_LAST = re.compile(
+    rb"event: ?response\.(?:completed|failed|incomplete)[\r\n]|\"type\": ?\"response\.(?:completed|failed|incomplete)\""
+)
+_MARK = b"response."
+
+
+class Scanner:
+    """Fed with every chunk of a stream; answers when asked. Keeps 64 bytes."""
+
+    __slots__ = ("_last_named", "_tail")
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._last_named = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Some bytes of the stream, cut anywhere."""
+        tail = self._tail
+        if _MARK in chunk or _MARK in tail:
+            self._last_named = self._last_named or _RESPONSES_LAST.search(tail + chunk) is not None
+        self._tail = chunk[-_TAIL:] if len(chunk) >= _TAIL else (tail + chunk)[-_TAIL:]
+
+    @property
+    def at_boundary(self) -> bool:
+        """Between two events (or before the first): an event of our own can be put here."""
+        return not self._tail or self._tail.endswith(_BLANK_LINE)
+
+    @property
+    def finished(self) -> bool:
+        """The event after which nothing comes has been seen whole."""
+        return (self._last_named and self.at_boundary) or _LAST.search(self._tail) is not None
+
+
+_ID = re.compile(rb'"id"\s*:\s*"((?:resp|video|vid|stream)[_-][^"\\]{1,120})"')
+_ANY_ID = re.compile(rb'"id"\s*:\s*"([^"\\]{1,128})"')
+
+
+def find_id(prefix: bytes) -> str | None:
+    """The id that an engine gave to a response or a video, in the first bytes of its answer (JSON or events)."""
+    found = _ID.search(prefix) or _ANY_ID.search(prefix)
+    return found[1].decode("utf-8", "replace") if found else None
