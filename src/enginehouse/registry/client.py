@@ -202,4 +202,4 @@ def _words(body: bytes) -> str:
 
 
 def _unreachable(error: Exception) -> Unreachable:
-    return Unreachable(f"the registry cannot be reached: {error or type(error).__name__}")
+    return Unreachable(f"the registry cannot be reached: {str(error) or type(error).__name__}")
