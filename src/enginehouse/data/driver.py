@@ -1,0 +1,344 @@
+"""One request's way through the worker: the only executor of the exchange machine's commands.
+
+Owns: taking and releasing the service's slot, connecting, sending, handing the answer to the relay, deadlines of the
+attempt, telling the client's connection when it is over. May not live here: choosing and retrying (`policy`,
+`machines.exchange`), finding out what the request wants (`intake`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from enginehouse.core.fleet import Service
+from enginehouse.core.outcome import Outcome
+from enginehouse.data import replies
+from enginehouse.data.engine_conn import EngineConn
+from enginehouse.data.relay import Relay
+from enginehouse.data.request import Request
+from enginehouse.data.tunnel import Tunnel
+from enginehouse.machines.exchange import Answer, Break, Command, Connect, Event, Exchange, Finish, Refuse
+from enginehouse.policy.choose import Choice, Refusal, choose
+from enginehouse.wire import errors
+from enginehouse.wire.forward import AnswerHead
+from enginehouse.wire.http1 import Framing, Headers, answer_framing
+
+if TYPE_CHECKING:
+    from enginehouse.data.client_conn import ClientConn
+    from enginehouse.data.intake import Plan
+    from enginehouse.data.worker import Worker
+
+#: An engine's error body up to this size is looked at and put into the dialect of the request.
+MAX_ERROR_BODY: Final = 64 * 1024
+
+
+class Driver:
+    """Runs one exchange."""
+
+    def __init__(self, worker: Worker, conn: ClientConn, request: Request, plan: Plan, begun: float) -> None:
+        self._worker = worker
+        self._conn = conn
+        self._request = request
+        self._plan = plan
+        self._exchange = Exchange(self._choose)
+        # times, monotonic seconds
+        self._begun = begun
+        self._sent = 0.0
+        self._first_byte_after = -1.0
+        self._due = 0.0
+        self._alive = False
+        # the attempt
+        self._service: Service | None = None
+        self._engine: EngineConn | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._reused = False
+        self._why = ""
+        # the answer
+        self._status = 0
+        self._head: AnswerHead | None = None
+        self._gathered: bytearray | None = None
+        self._relay: Relay | None = None
+        self._full = False
+
+    def start(self) -> None:
+        """Take the first step."""
+        self._do(self._exchange.handle(Event.ASKED))
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    def _choose(self, tried: tuple[str, ...]) -> Choice | Refusal:
+        if self._plan.own:
+            return self._worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
+        worker, ask = self._worker, self._plan.ask
+        return choose(worker.table, ask, tried, worker.loads, worker.now(), worker.turn(ask.model), worker.rng)
+
+    def _do(self, command: Command) -> None:
+        if isinstance(command, Connect):
+            self._connect(command.choice, command.fresh)
+        elif isinstance(command, Finish):
+            self._finish(command.outcome)
+        elif isinstance(command, Refuse):
+            self._refuse(command.refusal.outcome, replies.refusal_text(self._worker, command.refusal))
+        elif isinstance(command, Answer):
+            name = self._exchange.choice.service.name if self._exchange.choice else ""
+            self._refuse(command.outcome, replies.failure_text(command.outcome, name, self._why))
+        elif isinstance(command, Break):
+            self._break(command.outcome)
+
+    def _connect(self, choice: Choice, fresh: bool) -> None:
+        service = choice.service
+        self._worker.counters.take(service)
+        self._service = service
+        conn = None if fresh else self._worker.pool.lend(service)
+        if conn is not None:
+            self._reused = True
+            self._send(conn)
+            return
+        self._reused = False
+        self._due = self._worker.now() + self._worker.config.connect_timeout
+        self._connecting = self._worker.pool.connect(service, self._send, self._connect_failed)
+
+    def _send(self, conn: EngineConn) -> None:
+        """A connection is there: send the request on it."""
+        self._connecting = None
+        self._engine = conn
+        assert self._service is not None
+        plan, request = self._plan, self._request
+        self._sent = now = self._worker.now()
+        self._due = now + self._worker.config.first_byte_timeout
+        conn.send(self, request.method, plan.engine_head(self._service), plan.body)
+
+    def _connect_failed(self, outcome: Outcome, why: str) -> None:
+        self._connecting = None
+        self._why = why
+        self._attempt_over(outcome)
+        self._do(self._exchange.handle(Event.CONNECT_FAILED, outcome))
+
+    def _attempt_over(self, outcome: Outcome) -> None:
+        """The one place where an attempt's slot is released and its connection let go."""
+        service, self._service = self._service, None
+        engine, self._engine = self._engine, None
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        if service is None:
+            return
+        now = self._worker.now()
+        if not (self._reused and outcome is Outcome.BROKE_BEFORE_HEAD):
+            self._worker.counters.release(service, outcome, self._first_byte_after, now)
+            if outcome.row.blames:
+                self._worker.service_failed()
+        else:
+            self._worker.counters.release_uncounted(service)
+        if engine is not None:
+            if self._full and not engine.lost:
+                engine.transport.resume_reading()
+            if outcome is Outcome.ANSWERED and engine.reusable and not self._closes_after_this(engine):
+                self._worker.pool.give_back(engine, now)
+            else:
+                engine.abort()
+
+    def _closes_after_this(self, engine: EngineConn) -> bool:
+        """llama.cpp closes after a stream and after every error, whatever its Keep-Alive header says."""
+        head = self._head
+        return (
+            head is not None and head.server == b"llama.cpp" and (head.is_event_stream or self._status >= 400)
+        ) or engine.uses >= 99
+
+    def _refuse(self, outcome: Outcome, message: str) -> None:
+        """No answer of an engine reached the client: an error of our own."""
+        keep = self._request.keep_alive and not self._worker.stopping
+        body = replies.error(
+            self._request, self._plan.route.dialect, outcome, message, None, self._our_lines(), keep
+        )
+        self._conn.transport.write(body)
+        self._conn.answered(self._request, keep)
+
+    def _break(self, outcome: Outcome) -> None:
+        assert self._relay is not None
+        self._attempt_over(outcome)
+        self._relay.break_off(outcome, self._plan.route.dialect)
+        self._conn.answered(self._request, keep=False)
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._attempt_over(outcome)
+        if outcome is Outcome.ANSWERED:
+            self._conn.answered(self._request, self._relay is not None and self._relay.keep)
+
+    # -- the answer (engine_conn.Holder) -------------------------------------------------------------------------------
+
+    def answer_head(self, status: int, headers: Headers) -> Framing:
+        """The commit point: from here on nothing is tried again. Errors in a foreign shape wait for their body."""
+        self._first_byte_after = self._worker.now() - self._sent
+        self._due = self._worker.now() + self._worker.config.idle_timeout
+        self._status = status
+        head = self._head = AnswerHead(headers)
+        framing = answer_framing(self._request.method, status, head.chunked, head.length)
+        if status == 101:
+            return framing
+        if status >= 400 and framing is not Framing.NONE and not self._plan.own and self._may_normalise(head):
+            self._gathered = bytearray()
+        else:
+            self._relay_head(framing)
+        return framing
+
+    def _may_normalise(self, head: AnswerHead) -> bool:
+        return (
+            not self._worker.config.verbatim_errors
+            and not head.encoded
+            and not head.is_event_stream
+            and (head.length is None or int(head.length) <= MAX_ERROR_BODY)
+        )
+
+    def _relay_head(self, framing: Framing) -> None:
+        assert self._head is not None
+        relay = self._relay = Relay(self._conn.transport)
+        keep = self._request.keep_alive and not self._worker.stopping
+        relay.head(self._status, self._head, framing, self._our_lines(), self._request.version, keep)
+        if self._plan.route.makes_id and self._status < 300:
+            relay.watch_for_id()
+
+    def answer_body(self, data: bytes) -> None:
+        """Some bytes of the body."""
+        self._alive = True
+        if self._relay is not None:
+            self._relay.body(data)
+        elif self._gathered is not None:
+            self._gathered += data
+            if len(self._gathered) > MAX_ERROR_BODY:
+                self._relay_gathered(bytes(self._gathered), Framing.CHUNKED)
+
+    def _relay_gathered(self, body: bytes, framing: Framing) -> None:
+        self._gathered = None
+        self._relay_head(framing)
+        assert self._relay is not None
+        self._relay.body(body)
+
+    def answer_read(self, ended: bool) -> None:
+        """Write what one read brought; at the end of the answer, finish."""
+        if ended and self._gathered is not None:
+            self._normalise_gathered()
+        relay = self._relay
+        if relay is None:
+            return
+        if not ended:
+            relay.flush()
+            if relay.found_id:
+                self._remember(relay)
+            return
+        if relay.cut_short:
+            self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.BROKE_MIDWAY))
+            return
+        relay.end()
+        if relay.found_id:
+            self._remember(relay)
+        self._do(self._exchange.handle(Event.ENDED))
+
+    def _normalise_gathered(self) -> None:
+        assert self._gathered is not None and self._head is not None
+        body = bytes(self._gathered)
+        better = errors.normalise(self._status, body, self._plan.route.dialect)
+        if better is not None:
+            body = better
+            self._head.set_content_type(b"application/json")
+        self._head.length = b"%d" % len(body)
+        self._relay_gathered(body, Framing.LENGTH)
+
+    def _remember(self, relay: Relay) -> None:
+        if self._service is not None:
+            self._worker.remember(relay.found_id, self._service)
+        relay.found_id = ""
+
+    def answer_upgraded(self, surplus: bytes) -> None:
+        """101: from here on bytes go both ways untouched."""
+        if not self._request.websocket or self._status != 101 or self._head is None or self._engine is None:
+            self.answer_broke(Outcome.BAD_RESPONSE, "it switched protocols without being asked")
+            return
+        lines = replies.switching(self._head, self._our_lines())
+        Tunnel(self._conn, self._engine, self._worker.config.idle_timeout, self._tunnel_closed).open(lines, surplus)
+
+    def _tunnel_closed(self, outcome: Outcome) -> None:
+        self._exchange.handle(Event.ENDED, outcome)
+        self._worker.give_body(len(self._request.body))
+        self._attempt_over(outcome)
+
+    def answer_broke(self, outcome: Outcome, error: str) -> None:
+        """The connection died or sent garbage; before or after the commit point."""
+        self._why = error
+        if self._relay is not None:
+            self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.BROKE_MIDWAY))
+            return
+        reused = self._reused and self._first_byte_after < 0
+        self._head = self._gathered = None
+        self._attempt_over(outcome)
+        self._do(self._exchange.handle(Event.BROKE_EARLY, outcome, reused))
+
+    # -- the client ----------------------------------------------------------------------------------------------------
+
+    def client_left(self) -> None:
+        """The client closed: so does the engine's connection, at once, and nobody is blamed."""
+        self._do(self._exchange.handle(Event.CLIENT_LEFT, Outcome.CLIENT_LEFT))
+
+    def client_stalled(self) -> None:
+        """The client has read nothing for too long."""
+        self._do(self._exchange.handle(Event.CLIENT_LEFT, Outcome.CLIENT_STALLED))
+
+    def client_full(self) -> None:
+        """Back-pressure: stop reading from the engine."""
+        self._full = True
+        if self._engine is not None and not self._engine.lost:
+            self._engine.transport.pause_reading()
+
+    def client_free(self) -> None:
+        """The client reads again."""
+        self._full = False
+        self._due = self._worker.now() + self._worker.config.idle_timeout
+        if self._engine is not None and not self._engine.lost:
+            self._engine.transport.resume_reading()
+
+    def stop(self) -> None:
+        """The worker's deadline has passed: end it honestly."""
+        if self._relay is not None:
+            self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.CUT_AT_STOP))
+        else:
+            self._attempt_over(Outcome.CUT_AT_STOP)
+            self._do(self._exchange.handle(Event.TIMED_OUT_EARLY, Outcome.STOPPING))
+
+    def fail(self) -> bool:
+        """A bug: let everything go. Returns whether a part of an answer was sent already."""
+        self._attempt_over(Outcome.BUG)
+        self._do(self._exchange.handle(Event.STOPPED, Outcome.BUG))
+        return self._relay is not None
+
+    # -- deadlines -----------------------------------------------------------------------------------------------------
+
+    def expire(self, now: float) -> None:
+        """Called a few times a second: connect, first byte and idle have a deadline each."""
+        if self._alive or self._full:
+            self._alive = False
+            self._due = now + self._worker.config.idle_timeout
+        elif now >= self._due:
+            self._timed_out()
+
+    def _timed_out(self) -> None:
+        if self._relay is not None:
+            self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.IDLE_TIMEOUT))
+            return
+        outcome = Outcome.CONNECT_TIMEOUT if self._connecting is not None else Outcome.FIRST_BYTE_TIMEOUT
+        event = Event.CONNECT_FAILED if outcome is Outcome.CONNECT_TIMEOUT else Event.TIMED_OUT_EARLY
+        self._attempt_over(outcome)
+        self._do(self._exchange.handle(event, outcome))
+
+    # -- headers of our own --------------------------------------------------------------------------------------------
+
+    def _our_lines(self) -> bytes:
+        """The `x-` lines of every answer."""
+        choice = self._exchange.choice
+        overhead = (self._sent or self._worker.now()) - self._begun
+        return replies.our_lines(
+            self._plan.request_id,
+            choice.service.name if choice else "",
+            self._exchange.attempts,
+            overhead,
+            choice.reason if choice else "",
+        )

@@ -1,0 +1,108 @@
+"""An answer on its way to the client: bytes in, bytes out, one write per read of the engine.
+
+Owns: re-framing (chunked, length, until close), watching a stream's tail, the end of a stream that broke, ids found
+in an answer's first bytes. May not live here: when to relay, what to try next (`driver`, `machines.exchange`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from enginehouse.core.outcome import Outcome
+from enginehouse.wire import errors, sse
+from enginehouse.wire.errors import Dialect
+from enginehouse.wire.forward import AnswerHead
+from enginehouse.wire.http1 import LAST_CHUNK, STATUS_LINES, Framing
+
+#: First bytes of an answer in which the id that the engine made is looked for.
+ID_PREFIX: Final = 16 * 1024
+
+
+class Relay:
+    """Everything between the engine's parser and the client's transport for one answer."""
+
+    __slots__ = ("_chunked", "_events", "_framing", "_head_only", "_out", "_prefix", "_transport", "found_id", "keep")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._out: list[bytes] = []
+        self._framing = Framing.NONE
+        self._chunked = False
+        self._head_only = False
+        self._events: sse.Scanner | None = None
+        self._prefix: bytearray | None = None
+        self.found_id = ""
+        self.keep = True
+        """False: the connection to the client ends with this answer."""
+
+    def head(self, status: int, head: AnswerHead, framing: Framing, ours: bytes, version: str, keep: bool) -> None:
+        """Queue the head. `ours` are our own header lines; `keep`: the client's connection may stay open."""
+        self._framing = framing
+        end = b""
+        if framing in (Framing.CHUNKED, Framing.EOF):
+            if version == "1.1":
+                self._chunked = True
+                end = b"transfer-encoding: chunked\r\n"
+            else:
+                keep = False
+        elif head.length is not None:
+            # Also on HEAD and 304, where it tells the length of what is not sent (RFC 9110 8.6).
+            end = b"content-length: %b\r\n" % head.length
+        if not keep:
+            end += b"connection: close\r\n"
+        elif version == "1.0":
+            end += b"connection: keep-alive\r\n"
+        self.keep = keep
+        if head.is_event_stream:
+            self._events = sse.Scanner()
+        self._out += (STATUS_LINES[status], *head.lines, ours, end, b"\r\n")
+
+    def watch_for_id(self) -> None:
+        """Look for an id in the first bytes (`found_id`)."""
+        self._prefix = bytearray()
+
+    def body(self, data: bytes) -> None:
+        """Queue some bytes of the body."""
+        if self._chunked:
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
+        if self._events is not None:
+            self._events.feed(data)
+        if self._prefix is not None:
+            self._prefix += data[:ID_PREFIX]
+            self.found_id = sse.find_id(bytes(self._prefix)) or ""
+            if self.found_id or len(self._prefix) >= ID_PREFIX:
+                self._prefix = None
+
+    def flush(self) -> None:
+        """Write what is queued, at once."""
+        if self._out:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
+
+    @property
+    def cut_short(self) -> bool:
+        """An event stream that ended with its connection, without its final event: broken, though it looks ended."""
+        return self._framing is Framing.EOF and self._events is not None and not self._events.finished
+
+    def end(self) -> None:
+        """The answer is complete."""
+        if self._chunked:
+            self._out.append(LAST_CHUNK)
+        self.flush()
+
+    def break_off(self, outcome: Outcome, dialect: Dialect) -> None:
+        """The answer broke: say so where an event can be framed, else end so that no client takes it for whole."""
+        self.keep = False
+        if self._events is not None and self._events.at_boundary:
+            if not self._events.finished:
+                event = errors.stream_break(outcome, dialect)
+                self._out += (b"%x\r\n" % len(event), event, b"\r\n") if self._chunked else (event,)
+            self.end()
+        elif self._chunked or self._framing is Framing.LENGTH:
+            # No last chunk, or too few bytes: the client's parser reports it, and what was sent still arrives.
+            self.flush()
+        else:
+            self._transport.abort()

@@ -1,0 +1,89 @@
+"""Answers the worker makes itself: errors, `/livez`, `/readyz`, and the router's own header lines.
+
+Owns: putting an outcome's body, headers and framing together. May not live here: the texts and shapes of errors
+(`wire.errors`), when which error is given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enginehouse.core.outcome import Outcome
+from enginehouse.data.request import Request
+from enginehouse.policy.choose import Refusal
+from enginehouse.wire import errors
+from enginehouse.wire.errors import Dialect, Unreadable
+from enginehouse.wire.forward import AnswerHead, request_id
+from enginehouse.wire.http1 import STATUS_LINES
+
+if TYPE_CHECKING:
+    from enginehouse.data.worker import Worker
+
+
+def our_lines(request_id: bytes, service: str, attempts: int, overhead: float, reason: str) -> bytes:
+    """The header lines of ours that every answer carries. `overhead` in seconds."""
+    return (
+        b"x-request-id: %b\r\nx-enginehouse-service: %b\r\nx-enginehouse-attempts: %d\r\n"
+        b"x-enginehouse-queue-ms: 0\r\nx-enginehouse-overhead-ms: %.3f\r\nx-enginehouse-reason: %b\r\n"
+    ) % (request_id, service.encode() or b"-", attempts, overhead * 1000, reason.encode() or b"-")
+
+
+def error(
+    request: Request, dialect: Dialect, outcome: Outcome, message: str, param: str | None, ours: bytes, keep: bool
+) -> bytes:
+    """A whole error answer."""
+    response = errors.error_response(outcome, message, param, dialect)
+    lines = [b"%b: %b\r\n" % header for header in response.headers]
+    if outcome is Outcome.METHOD_NOT_ALLOWED:
+        lines.append(b"allow: GET, HEAD\r\n")
+    if not keep:
+        lines.append(b"connection: close\r\n")
+    elif request.version == "1.0":
+        lines.append(b"connection: keep-alive\r\n")
+    lines.append(b"content-length: %d\r\n\r\n" % len(response.body))
+    body = b"" if request.method == b"HEAD" else response.body
+    return STATUS_LINES[response.status] + ours + b"".join(lines) + body
+
+
+def refusal(worker: Worker, request: Request, outcome: Outcome, message: str) -> bytes:
+    """The error for a request that was not accepted; the connection closes after it."""
+    dialect = worker.classify(request.method or b"GET", request.target or b"/").dialect
+    return unreadable(worker, request, dialect, Unreadable(outcome, message), False)
+
+
+def unreadable(worker: Worker, request: Request, dialect: Dialect, problem: Unreadable, keep: bool) -> bytes:
+    """The error for a request that no service was looked for."""
+    sent = request_id(request.facts.request_id) or worker.new_request_id()
+    ours = our_lines(sent, "", 0, 0.0, problem.outcome.value)
+    return error(request, dialect, problem.outcome, problem.message, problem.param, ours, keep)
+
+
+def refusal_text(worker: Worker, refused: Refusal) -> str:
+    """What is wrong with the model, and which models there are."""
+    return errors.refusal_message(refused.outcome, refused.model, worker.table.served)
+
+
+def failure_text(outcome: Outcome, service: str, why: str) -> str:
+    """What the last engine tried did."""
+    return errors.failure_message(outcome, service, why)
+
+
+def plain(worker: Worker, request: Request, status: int, text: bytes) -> bytes:
+    """A short text of our own (`/livez`, `/readyz`)."""
+    keep = request.keep_alive and not worker.stopping
+    sent = request_id(request.facts.request_id) or worker.new_request_id()
+    lines = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(text)
+    lines += our_lines(sent, "", 0, 0.0, "own")
+    if not keep:
+        lines += b"connection: close\r\n"
+    elif request.version == "1.0":
+        lines += b"connection: keep-alive\r\n"
+    return STATUS_LINES[status] + lines + b"\r\n" + (b"" if request.method == b"HEAD" else text)
+
+
+def switching(head: AnswerHead, ours: bytes) -> bytes:
+    """The head of a protocol switch, as the engine sent it."""
+    upgrade = b"connection: Upgrade\r\nupgrade: %b\r\n" % (head.upgrade or b"websocket")
+    return STATUS_LINES[101] + b"".join(head.lines) + ours + upgrade + b"\r\n"
+
+

@@ -1,0 +1,235 @@
+"""One worker process of the router: what its connections share, and its life from start to drained stop.
+
+Owns: the current table, the pool, counters, limits over all connections, the sweep of deadlines, starting and
+stopping. May not live here: anything about one request (`driver`) or one connection (`client_conn`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import os
+import random
+import socket
+import sys
+import time
+import traceback
+from typing import Final
+
+from enginehouse.core.config.router import RouterConfig
+from enginehouse.core.fleet import Fleet, Service
+from enginehouse.core.outcome import Outcome
+from enginehouse.core.shared import CONTROL_SLOT, Shared, WorkerState
+from enginehouse.data import replies
+from enginehouse.data.client_conn import ClientConn, Phase
+from enginehouse.data.control_link import REPORT_INTERVAL, ControlLink, follow_control
+from enginehouse.data.counters import Counters
+from enginehouse.data.driver import Driver
+from enginehouse.data.engine_pool import UNIX, EnginePool
+from enginehouse.data.intake import read_plan
+from enginehouse.data.request import Request
+from enginehouse.policy.choose import Choice, LoadView
+from enginehouse.policy.table import Table, build
+from enginehouse.wire.errors import Dialect, Unreadable
+from enginehouse.wire.paths import Classifier, Kind
+
+#: Seconds between two looks at every connection's deadline.
+SWEEP: Final = 0.25
+#: Idle connections of clients stay this long after a stop was asked for: a request on its way is still answered, with
+#: `Connection: close`. Seconds.
+STOP_GRACE: Final = 1.0
+#: Least time between two reports made because of failures. Seconds.
+FAILURE_INTERVAL: Final = 0.05
+#: Tables of turns are started anew above this many models.
+MAX_TURNS: Final = 10000
+BACKLOG: Final = 4096
+
+
+class Worker:
+    """Shared by every connection of this process."""
+
+    def __init__(self, config: RouterConfig, shared: Shared, index: int, api_path: str) -> None:
+        self.config = config
+        self.index = index
+        self.epoch = time.time_ns()
+        self.now = time.monotonic
+        self.rng = random.Random(self.epoch)
+        # routing
+        self.fleet_version = 0
+        self.table: Table = build(Fleet(version=0, synced=False), config)
+        self.classify = Classifier(config)
+        self.loads = LoadView(shared, config.workers)
+        self._turns: dict[str, int] = {}
+        self._shared = shared
+        control = Service(
+            name="router", slot=CONTROL_SLOT, generation=1, host="router", addresses=(UNIX + api_path,), port=80, up=True
+        )
+        self.control = Choice(control, "own")
+        # connections
+        self.pool = EnginePool(config)
+        self.pool.retain((control,))
+        self.counters = Counters(shared, index, config.max_errors, config.ejection_time)
+        self.clients: set[ClientConn] = set()
+        self.link: ControlLink | None = None
+        # limits, ids
+        self._bodies = 0
+        self._id_base = os.urandom(6).hex()
+        self._id_count = 0
+        self.stopping = False
+        self._reported_at = 0.0
+
+    # -- for one request -----------------------------------------------------------------------------------------------
+
+    def begin(self, conn: ClientConn, request: Request) -> None:
+        """A whole request is there: answer it here, or send it to a service."""
+        begun = self.now()
+        route = self.classify(request.method, request.target)
+        if route.kind is Kind.LIVE:
+            self._answer_live(conn, request, route.path)
+            return
+        try:
+            plan = read_plan(self, request, route)
+        except Unreadable as problem:
+            conn.refuse_whole(request, route.dialect, problem)
+            return
+        conn.driver = driver = Driver(self, conn, request, plan, begun)
+        driver.start()
+
+    def _answer_live(self, conn: ClientConn, request: Request, path: str) -> None:
+        """`/livez`: this process runs. `/readyz`: it takes requests and knows where to send them."""
+        if request.method not in (b"GET", b"HEAD"):
+            conn.refuse_whole(request, Dialect.OPENAI, Unreadable(Outcome.METHOD_NOT_ALLOWED, ""))
+            return
+        status, text = 200, b"ok\n"
+        if path.rstrip("/") == "/readyz" and (self.stopping or not self.table.synced):
+            status, text = 503, b"stopping\n" if self.stopping else b"no answer from the registry yet\n"
+        conn.transport.write(replies.plain(self, request, status, text))
+        conn.answered(request, request.keep_alive and not self.stopping)
+
+    def turn(self, model: str) -> int:
+        """The number of this choice among those for the model; workers begin at different ones."""
+        turns = self._turns
+        turn = turns.get(model, self.index)
+        if len(turns) > MAX_TURNS:
+            turns.clear()
+        turns[model] = turn + 1
+        return turn
+
+    def new_request_id(self) -> bytes:
+        """An id nobody else makes: 48 random bits of this process and a count."""
+        self._id_count += 1
+        return b"req-%b-%x" % (self._id_base.encode(), self._id_count)
+
+    def remember(self, made_id: str, service: Service) -> None:
+        """A service made this id: every worker sends what is asked about it there."""
+        self._shared.remember(_digest(made_id), service.slot, service.generation)
+
+    def recall(self, made_id: str) -> int:
+        """Slot of the service that made the id, -1 if unknown or gone."""
+        found = self._shared.recall(_digest(made_id))
+        if found is None:
+            return -1
+        slot, generation = found
+        service = self.table.by_slot.get(slot)
+        return slot if service is not None and service.generation == generation else -1
+
+    def take_body(self, size: int) -> bool:
+        """Reserve bytes of the budget for bodies; False when it is spent."""
+        if self._bodies + size > self.config.body_budget:
+            return False
+        self._bodies += size
+        return True
+
+    @property
+    def bodies_held(self) -> int:
+        """Bytes of request bodies in memory."""
+        return self._bodies
+
+    def give_body(self, size: int) -> None:
+        """Bytes of a body are no longer held."""
+        self._bodies -= size
+
+    def service_failed(self) -> None:
+        """An attempt blamed its service: control hears of it now, not with the next beat."""
+        now = self.now()
+        if self.link is not None and now - self._reported_at > FAILURE_INTERVAL:
+            self._reported_at = now
+            self.link.report()
+
+    def report_bug(self, error: BaseException) -> None:
+        """Tell about an error that is ours; the request has been answered."""
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        sys.stderr.write("router worker: a bug, please report it:\n" + "".join(lines))
+
+    # -- for control ---------------------------------------------------------------------------------------------------
+
+    def use_fleet(self, fleet: Fleet) -> None:
+        """Replace the table; requests that run keep what they have chosen."""
+        self.fleet_version = fleet.version
+        self.table = build(fleet, self.config)
+        self.pool.retain((*fleet.services, self.control.service))
+        self.counters.forget_except({**self.table.by_slot, CONTROL_SLOT: self.control.service})
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """Look at every deadline, tell the supervisor that we live, report to control."""
+        now = self.now()
+        self._shared.beats[self.index] = now
+        for conn in tuple(self.clients):
+            try:
+                conn.expire(now)
+            except Exception as error:  # one connection's bug must not stop the deadlines of all others
+                self.report_bug(error)
+                conn.transport.abort()
+        self.pool.sweep(now)
+        if self.link is not None and self.counters.changed:
+            self.link.report()
+
+    async def run(self, listener: socket.socket, wire_path: str, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set and everything is drained, or the deadline has passed."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: ClientConn(self), sock=listener, backlog=BACKLOG)
+        link = loop.create_task(follow_control(self, wire_path))
+        beating = loop.create_task(self._beat_forever())
+        self._shared.states[self.index] = WorkerState.SERVING
+        gc.freeze()
+        await stop.wait()
+        self.stopping = True
+        self._shared.states[self.index] = WorkerState.STOPPING
+        server.close()
+        await self._drain()
+        if self.link is not None:
+            self.link.report()
+        link.cancel()
+        beating.cancel()
+        self.pool.close()
+
+    async def _beat_forever(self) -> None:
+        while True:
+            self.beat()
+            await asyncio.sleep(min(SWEEP, REPORT_INTERVAL))
+
+    async def _drain(self) -> None:
+        """Finish what runs; cut what is left at the deadline."""
+        start = self.now()
+        while self.clients and self.now() - start < self.config.drain_timeout:
+            if self.now() - start > min(STOP_GRACE, self.config.drain_timeout / 2):
+                for conn in tuple(self.clients):
+                    if conn.phase is Phase.IDLE:
+                        conn.transport.close()
+            await asyncio.sleep(0.02)
+        for conn in tuple(self.clients):
+            if conn.tunnel is not None:
+                conn.tunnel.stop()
+            elif conn.driver is not None:
+                conn.driver.stop()
+        await asyncio.sleep(0.05 if self.clients else 0)
+        for conn in tuple(self.clients):
+            conn.transport.abort()
+
+
+def _digest(made_id: str) -> int:
+    """64 bits that are the same in every worker; never 0, which means an empty entry."""
+    return int.from_bytes(hashlib.blake2b(made_id.encode(), digest_size=8).digest(), "little") or 1

@@ -1,0 +1,84 @@
+"""HTTP/1.1 messages as bytes: status lines, what a head must be, how a body is framed.
+
+Owns: the rules about heads that llhttp leaves to its user (RFC 9112) and the framing decision of an answer.
+May not live here: parsing (llhttp does it), which headers are passed on (`wire.forward`).
+"""
+
+from __future__ import annotations
+
+import enum
+import http
+import re
+from typing import NamedTuple
+
+Headers = list[tuple[bytes, bytes]]
+
+STATUS_LINES: dict[int, bytes] = {
+    status: b"HTTP/1.1 %d %s\r\n"
+    % (status, http.HTTPStatus(status).phrase.encode() if status in http.HTTPStatus._value2member_map_ else b"Status")
+    for status in range(100, 1000)
+}
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+# RFC 9110 7.2 / RFC 3986 3.2: uri-host [":" port]; loose on purpose, but no blanks, commas, slashes or userinfo.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.%A-Za-z]+\])(?::[0-9]*)?")
+
+
+class HeadFacts(NamedTuple):
+    """What the checks need of a request's head: the values of four headers, as sent."""
+
+    version: str
+    hosts: list[bytes]
+    transfer_encodings: list[bytes]
+    expects: list[bytes]
+
+
+def head_problem(facts: HeadFacts) -> str:
+    """Why a request's head must be refused with 400, or "". llhttp has checked the grammar before."""
+    if facts.version not in ("1.1", "1.0"):
+        return f"HTTP/{facts.version} is not spoken here; use HTTP/1.1."
+    hosts = facts.hosts
+    # RFC 9112 3.2: 400 for a 1.1 request without Host, and for any request with more than one.
+    if len(hosts) != 1 and not (facts.version == "1.0" and not hosts):
+        return "The request must have exactly one Host header."
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        return "The Host header is malformed."
+    if facts.transfer_encodings:
+        # RFC 9112 6.1: HTTP/1.0 with Transfer-Encoding is faulty framing; codings other than chunked are not ours.
+        if facts.version == "1.0":
+            return "HTTP/1.0 has no Transfer-Encoding; send Content-Length."
+        if len(facts.transfer_encodings) > 1 or facts.transfer_encodings[0].strip().lower() != b"chunked":
+            return "The only Transfer-Encoding accepted is 'chunked'."
+    return ""
+
+
+class Framing(enum.Enum):
+    """How the end of an answer's body is known."""
+
+    NONE = "no body"
+    LENGTH = "content-length"
+    CHUNKED = "chunked"
+    EOF = "until the connection closes"
+
+
+def answer_framing(method: bytes, status: int, chunked: bool, length: bytes | None) -> Framing:
+    """RFC 9112 6.3, for an answer to `method`."""
+    if method == b"HEAD" or status in (204, 304) or status < 200:
+        return Framing.NONE
+    if chunked:
+        return Framing.CHUNKED
+    if length is not None:
+        return Framing.NONE if length == b"0" else Framing.LENGTH
+    return Framing.EOF
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def head(status: int, headers: Headers) -> bytes:
+    """A head from scratch. Names and values must be known to be clean."""
+    return STATUS_LINES[status] + b"".join([n + b": " + v + b"\r\n" for n, v in headers]) + b"\r\n"
