@@ -97,6 +97,12 @@ class EngineProcess:
         finally:
             self._close()
 
+    def wait(self, timeout: float = STOP_TIMEOUT) -> int:
+        """The exit status of a process that ends by itself; raises `subprocess.TimeoutExpired` where it does not."""
+        status = self._process.wait(timeout)
+        self._close()
+        return status
+
     def signal(self, number: int) -> None:
         """Send a signal, SIGSTOP and SIGCONT for example."""
         self._process.send_signal(number)

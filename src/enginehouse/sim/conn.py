@@ -213,12 +213,17 @@ class Conn(asyncio.Protocol):
             return
         from enginehouse.sim import realtime  # its library is loaded by those who need it
 
-        if problem := api.problem(self.sim, self._request):
-            self._refuse(problem)
-        elif self._request.path != "/v1/realtime" or not realtime.take_over(
-            self.sim, self._transport, self._request, rest
-        ):
-            self._refuse(400)
+        speaker = None
+        problem = api.problem(self.sim, self._request)
+        if not problem and self._request.path == "/v1/realtime":
+            speaker = realtime.take_over(self.sim, self._transport, self._request, rest)
+        if not speaker:
+            self._refuse(problem or 400)
+            return
+        self.sim.handed_over(self, speaker)
+        self._transport = None
+        if self._idle:
+            self._idle.cancel()
 
     # limits
 

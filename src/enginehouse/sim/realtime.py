@@ -19,15 +19,15 @@ from enginehouse.sim.shapes import dump
 from enginehouse.sim.state import Sim
 
 
-def take_over(sim: Sim, transport: asyncio.Transport, request: Request, rest: bytes) -> bool:
-    """Answer the handshake and hand the connection over; False where it is no good handshake."""
+def take_over(sim: Sim, transport: asyncio.Transport, request: Request, rest: bytes) -> Realtime | None:
+    """Answer the handshake and hand the connection over; None where it is no good handshake."""
     handshake = H11Handshake(ConnectionType.SERVER)
     try:
         handshake.initiate_upgrade_connection(list(request.headers), request.target.decode("latin-1"))
         accepted = events.AcceptConnection(extra_headers=[(b"x-sim-name", sim.name.encode())])
         transport.write(handshake.send(accepted))
     except (LocalProtocolError, RemoteProtocolError):
-        return False
+        return None
     model = parse_qs(request.query).get("model", [sim.config.models[0] if sim.config.models else ""])[0]
     speaker = Realtime(sim, transport)
     transport.set_protocol(speaker)
@@ -35,7 +35,7 @@ def take_over(sim: Sim, transport: asyncio.Transport, request: Request, rest: by
     speaker.say(dump({"type": "session.created", "session": session}).decode())
     if rest:
         speaker.data_received(rest)
-    return True
+    return speaker
 
 
 class Realtime(asyncio.Protocol):
@@ -46,7 +46,6 @@ class Realtime(asyncio.Protocol):
         self._transport = transport
         self._frames = Connection(ConnectionType.SERVER)
         self._parts: list[Any] = []
-        sim.connected(self)
 
     def stop(self) -> None:
         """The engine stops."""

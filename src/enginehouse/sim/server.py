@@ -113,7 +113,12 @@ class Server:
 
 
 def _key(config: SimConfig) -> str:
-    return config.api_key or (Path(config.api_key_file).read_text().strip() if config.api_key_file else "")
+    if config.api_key or not config.api_key_file:
+        return config.api_key
+    try:
+        return Path(config.api_key_file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"api_key_file: cannot read {config.api_key_file}: {error.strerror}") from None
 
 
 async def serve(config: SimConfig) -> Server:

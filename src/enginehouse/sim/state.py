@@ -100,6 +100,11 @@ class Sim:
         self.stats.connections += 1
         self.stats.connections_open += 1
 
+    def handed_over(self, line: Stoppable, to: Stoppable) -> None:
+        """The connection goes on as something else."""
+        self.lines.discard(line)
+        self.lines.add(to)
+
     def disconnected(self, line: Stoppable) -> None:
         """A client has gone."""
         self.lines.discard(line)
