@@ -200,8 +200,9 @@ def post(body: bytes = b'{"model":"m"}', path: str = "/v1/chat/completions", ext
 class Rig:
     """The worker, its engines and the clients of one test."""
 
-    def __init__(self, worker: Worker, port: int, shared: Shared) -> None:
+    def __init__(self, worker: Worker, port: int, shared: Shared, engines: tuple[Engine, ...]) -> None:
         self.worker = worker
+        self.engines = engines
         self.port = port
         self.shared = shared
         self._clients: list[Client] = []
@@ -265,10 +266,13 @@ async def rig(*engines: Engine, sweep: float = 0.02, **settings: Any) -> AsyncIt
             await asyncio.sleep(sweep)
 
     beating = asyncio.create_task(beat())
-    house = Rig(worker, server.sockets[0].getsockname()[1], shared)
+    house = Rig(worker, server.sockets[0].getsockname()[1], shared, engines)
     try:
         yield house
         house.close()
+        async with asyncio.timeout(DEADLINE):
+            while worker.clients:
+                await asyncio.sleep(0.005)
         await house.idle()
         assert worker.bodies_held == 0
     finally:

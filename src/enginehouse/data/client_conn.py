@@ -69,6 +69,7 @@ class ClientConn(asyncio.Protocol):
         # requests being answered or waiting
         self.driver: Driver | None = None
         self.tunnel: Tunnel | None = None
+        self._answering: Request | None = None
         self._waiting: deque[Request] = deque()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -91,8 +92,7 @@ class ClientConn(asyncio.Protocol):
         """The client is gone: whatever runs for it ends now."""
         self.phase = Phase.CLOSED
         self.worker.clients.discard(self)
-        self._drop_body()
-        self._waiting.clear()
+        self._drop_bodies()
         self._pending.clear()
         if self.tunnel is not None:
             self.tunnel.client_lost()
@@ -250,20 +250,27 @@ class ClientConn(asyncio.Protocol):
         request = self._request
         request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
-        self._body_bytes = 0
         if len(self._waiting) >= MAX_PIPELINED:
-            self.worker.give_body(len(request.body))
             self._refuse(Outcome.BAD_REQUEST, f"More than {MAX_PIPELINED} requests were sent ahead of their answers.")
             return
+        self._body_bytes = 0
         self._waiting.append(request)
         self._start_next()
 
-    def _drop_body(self) -> None:
+    def _drop_bodies(self) -> None:
+        """Give back what every request of this connection holds, in the one place where that is done."""
         self.worker.give_body(self._body_bytes)
-        for request in self._waiting:
-            self.worker.give_body(len(request.body))
         self._body = []
         self._body_bytes = 0
+        self._drop_answering()
+        for request in self._waiting:
+            self.worker.give_body(len(request.body))
+        self._waiting.clear()
+
+    def _drop_answering(self) -> None:
+        request, self._answering = self._answering, None
+        if request is not None:
+            self.worker.give_body(len(request.body))
 
     def _upgrade(self, surplus: bytes) -> None:
         """GET + websocket becomes a tunnel; any other upgrade is ignored and the body read (RFC 9110 7.8)."""
@@ -294,7 +301,7 @@ class ClientConn(asyncio.Protocol):
         try:
             while self._waiting and self.driver is None and self.phase not in (Phase.LINGER, Phase.CLOSED):
                 self.phase = Phase.BUSY
-                request = self._waiting.popleft()
+                request = self._answering = self._waiting.popleft()
                 try:
                     self.worker.begin(self, request)
                 except Exception as error:  # a bug must cost one request, not the connection's neighbours
@@ -306,11 +313,10 @@ class ClientConn(asyncio.Protocol):
             self._then_refuse = None
             self._refuse(outcome, message)
 
-    def answered(self, request: Request, keep: bool) -> None:
-        """The driver is done with a request. `keep`: the connection may carry another one."""
+    def answered(self, keep: bool) -> None:
+        """The request is answered. `keep`: the connection may carry another one."""
         self.driver = None
-        self.worker.give_body(len(request.body))
-        request.body = b""
+        self._drop_answering()
         if self.phase is Phase.CLOSED:
             return
         if not keep:
@@ -342,7 +348,7 @@ class ClientConn(asyncio.Protocol):
             return
         self.phase = Phase.LINGER
         self.due = self.worker.now() + LINGER
-        self._waiting.clear()
+        self._drop_bodies()
         self._pending.clear()
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -354,7 +360,6 @@ class ClientConn(asyncio.Protocol):
         if self.driver is not None or self._waiting:
             self._then_refuse = (outcome, message)
             return
-        self._drop_body()
         self.transport.write(replies.refusal(self.worker, self._request, outcome, message))
         self.close_gently()
 
@@ -362,7 +367,7 @@ class ClientConn(asyncio.Protocol):
         """Answer a request that is whole but cannot be accepted; the connection stays."""
         keep = request.keep_alive and not self.worker.stopping
         self.transport.write(replies.unreadable(self.worker, request, dialect, problem, keep))
-        self.answered(request, keep)
+        self.answered(keep)
 
     def _bug(self, error: BaseException) -> None:
         self.worker.report_bug(error)
@@ -371,7 +376,7 @@ class ClientConn(asyncio.Protocol):
             self.transport.abort()
             return
         self._then_refuse = None
-        self._waiting.clear()
+        self._drop_bodies()
         self._refuse(Outcome.BUG, "")
 
     # -- deadlines -----------------------------------------------------------------------------------------------------

@@ -152,18 +152,18 @@ class Driver:
             self._request, self._plan.route.dialect, outcome, message, None, self._our_lines(), keep
         )
         self._conn.transport.write(body)
-        self._conn.answered(self._request, keep)
+        self._conn.answered(keep)
 
     def _break(self, outcome: Outcome) -> None:
         assert self._relay is not None
         self._attempt_over(outcome)
         self._relay.break_off(outcome, self._plan.route.dialect)
-        self._conn.answered(self._request, keep=False)
+        self._conn.answered(False)
 
     def _finish(self, outcome: Outcome) -> None:
         self._attempt_over(outcome)
         if outcome is Outcome.ANSWERED:
-            self._conn.answered(self._request, self._relay is not None and self._relay.keep)
+            self._conn.answered(self._relay is not None and self._relay.keep)
 
     # -- the answer (engine_conn.Holder) -------------------------------------------------------------------------------
 
@@ -259,7 +259,6 @@ class Driver:
 
     def _tunnel_closed(self, outcome: Outcome) -> None:
         self._exchange.handle(Event.ENDED, outcome)
-        self._worker.give_body(len(self._request.body))
         self._attempt_over(outcome)
 
     def answer_broke(self, outcome: Outcome, error: str) -> None:

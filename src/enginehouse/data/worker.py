@@ -105,7 +105,7 @@ class Worker:
         if path.rstrip("/") == "/readyz" and (self.stopping or not self.table.synced):
             status, text = 503, b"stopping\n" if self.stopping else b"no answer from the registry yet\n"
         conn.transport.write(replies.plain(self, request, status, text))
-        conn.answered(request, request.keep_alive and not self.stopping)
+        conn.answered(request.keep_alive and not self.stopping)
 
     def turn(self, model: str) -> int:
         """The number of this choice among those for the model; workers begin at different ones."""
