@@ -20,8 +20,7 @@ from enginehouse.core.config.registry import RegistryConfig
 from enginehouse.registry.main import listen, serve
 
 MAIN = (
-    "import sys, msgspec; from enginehouse.core.config.base import from_mapping
-from enginehouse.core.config.registry import RegistryConfig; "
+    "import sys, msgspec; from enginehouse.core.config.registry import RegistryConfig; "
     "from enginehouse.registry.main import main; "
     "sys.exit(main(msgspec.json.decode(sys.argv[1], type=RegistryConfig)))"
 )
