@@ -1,0 +1,222 @@
+"""The control process: its parts, put together, from start to end.
+
+Owns `run()` and `Control`, the little that connects the parts: a change of the roster leads to probes and to a new
+fleet, a report of a worker to counts and suspicions. May not live here: anything one of the parts can decide by itself.
+
+Nothing is kept on disk. A control that is restarted learns everything again, from the sources, the engines and the
+workers' cumulative reports; see `slots` and `publisher` for how the workers get over that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from enginehouse.control import api, static_file
+from enginehouse.control.access import Accesses
+from enginehouse.control.discovery import Discovery, RegistryFeed
+from enginehouse.control.ledger import Ledger
+from enginehouse.control.probe import Look, Probe
+from enginehouse.control.prober import Prober
+from enginehouse.control.publisher import Publisher
+from enginehouse.control.resolver import Resolver
+from enginehouse.control.roster import Entry, Roster, Source, snapshot
+from enginehouse.control.static_file import StaticServices
+from enginehouse.control.views import Views
+from enginehouse.core.config.router import RouterConfig
+from enginehouse.core.fleet import Fleet, Report
+from enginehouse.core.shared import CONTROL_SLOT, Shared
+from enginehouse.machines.health import Command, Ejected, Readmit, RequestsFailed, State
+
+#: Seconds that changes are collected before a fleet is made of them.
+COALESCE = 0.01
+#: Seconds between two searches for services whose grace period is over.
+EXPIRE_INTERVAL = 0.5
+
+log = logging.getLogger(__name__)
+
+
+async def run(
+    config: RouterConfig,
+    api_socket: socket.socket,
+    wire_socket: socket.socket,
+    shared: Shared,
+    make_feed: Callable[[aiohttp.ClientSession], RegistryFeed],
+    *,
+    no_feed: type[Exception],
+    access: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Be the control process until `stop` is set, or until cancelled.
+
+    Both sockets are Unix sockets that already listen. `make_feed(session)` gives a client of `config.registry_url`; it
+    is not called where that is "". `no_feed` is what its `watch` raises for a registry to be polled. `access(name)`
+    gives the key and the CA file for an engine, "" for none.
+    """
+    accesses = Accesses(access)
+    resolver = Resolver(config.allow_networks)
+    probe = Probe(resolver, accesses, config.health_timeout)
+    control = Control(config, shared, accesses, resolver, probe.look)
+    views = Views(config, control.roster, control.ledger, control.publisher, shared, time.monotonic)
+    async with aiohttp.ClientSession() as session:
+        jobs: list[Coroutine[Any, Any, object]] = []
+        if config.registry_url:
+            roster, interval = control.roster, config.registry_sync_interval
+            feed = make_feed(session)
+            jobs.append(Discovery(feed, no_feed, roster, control.changed, interval, config.allow_networks).follow())
+        if config.static_services:
+            jobs.append(static_file.watch(Path(config.static_services), control, config.allow_networks))
+        if stop:
+            jobs.append(stop.wait())
+        jobs += [control.publisher.serve(wire_socket), api.serve(views, api_socket)]
+        jobs += [control.keep_publishing(), control.keep_tidy()]
+        try:
+            await _first_to_end(jobs)
+        finally:
+            await control.prober.close()
+            await probe.close()
+
+
+async def _first_to_end(jobs: Sequence[Coroutine[Any, Any, object]]) -> None:
+    """Run all until one ends, which only `stop` and a bug do; the bug is raised."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Control:
+    """What connects the parts."""
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        shared: Shared,
+        accesses: Accesses,
+        resolver: Resolver,
+        look: Callable[[Entry], Awaitable[Look]],
+    ) -> None:
+        sources: list[Source] = ["static"] if config.static_services else []
+        sources += ["registry"] if config.registry_url else []
+        self.roster = Roster(sources, config.max_errors, config.service_removal_grace_period, self._obey)
+        self.ledger = Ledger()
+        self.publisher = Publisher(self._reported)
+        self.prober = Prober(self._resolve_and_look, self._seen, config.health_interval)
+        self._look = look
+        self._resolver = resolver
+        self._resolve_interval = config.resolve_interval
+        self._accesses = accesses
+        self._shared = shared
+        self._changed = asyncio.Event()
+        self._changed.set()
+
+    def changed(self) -> None:
+        """Something of the roster changed: follow it, and tell the workers soon."""
+        for entry in self.roster.entries.values():
+            if not entry.addresses and (known := self._resolver.known(entry.endpoint.host)):
+                entry.addresses = known.addresses
+        self.prober.follow(self.roster.entries)
+        self._changed.set()
+
+    # the static file
+
+    def services(self, services: StaticServices) -> None:
+        """The file was read."""
+        self.roster.replace("static", services.records, services.rejected, time.monotonic())
+        self.changed()
+
+    def trouble(self, reason: str) -> None:
+        """The file cannot be used."""
+        log.warning("static services: %s; what it said before stays", reason)
+        self.roster.report("static", reason)
+
+    # probes
+
+    async def _resolve_and_look(self, entry: Entry) -> Look:
+        found = await self._resolver.find(entry.endpoint.host)
+        self._move(entry, found.addresses)
+        return await self._look(entry)
+
+    def _move(self, entry: Entry, addresses: tuple[str, ...]) -> None:
+        if entry.addresses != addresses:
+            entry.addresses = addresses
+            self._changed.set()
+
+    def _seen(self, entry: Entry, look: Look) -> None:
+        before = entry.health.state
+        self.roster.handle(entry, look.event, time.monotonic())
+        entry.note = look.note
+        learned = look.models is not None and entry.learn(look.models)
+        if entry.health.state is not before:
+            log.info("%s: %s %s", entry.name, entry.health.state.value, entry.health.reason)
+        if learned or entry.health.state is not before:
+            self._changed.set()
+
+    def _obey(self, entry: Entry, command: Command) -> None:
+        if isinstance(command, Readmit):
+            self._shared.readmit(entry.slot)
+        else:
+            self.prober.poke(entry)
+
+    # reports
+
+    def _reported(self, report: Report) -> None:
+        """Counts; and whoever a request failed on is looked at, now."""
+        self.ledger.add(report)
+        if not report.failures:
+            return
+        now = time.monotonic()
+        failed = {(failure.slot, failure.generation) for failure in report.failures if failure.slot != CONTROL_SLOT}
+        for entry in list(self.roster.entries.values()):
+            if (entry.slot, entry.generation) in failed:
+                self.roster.handle(entry, RequestsFailed(), now)
+                if (until := self._shared.ejected_until[entry.slot]) > now:
+                    self.roster.handle(entry, Ejected(until), now)
+
+    # what goes on by itself
+
+    async def keep_publishing(self) -> None:
+        """Make a fleet of what changed, a moment later, if it differs from the last one."""
+        last = Fleet(version=0, synced=False)
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(COALESCE)
+            self._changed.clear()
+            settled = all(entry.health.state is not State.UNKNOWN for entry in self.roster.entries.values())
+            fleet = snapshot(self.roster, self._accesses, last.version)
+            if fleet != last or not last.version:
+                # Grows from one control to the next, because all processes of a host read the same monotonic clock.
+                version = max(last.version + 1, time.monotonic_ns() // 1_000_000)
+                last = msgspec.structs.replace(fleet, version=version)
+            self.publisher.publish(last, settled=settled and last.synced)
+
+    async def keep_tidy(self) -> None:
+        """End grace periods, forget counts of services that are gone, look names up again."""
+        resolved = time.monotonic()
+        while True:
+            await asyncio.sleep(EXPIRE_INTERVAL)
+            now, before = time.monotonic(), self.roster.entries.keys() | set()
+            self.roster.expire(now)
+            if before != self.roster.entries.keys():
+                self.changed()
+            entries = list(self.roster.entries.values())
+            self.ledger.forget_except({(entry.slot, entry.generation) for entry in entries})
+            if now - resolved >= self._resolve_interval:
+                resolved = now
+                await self._resolver.refresh(entry.endpoint.host for entry in entries)
+                for entry in entries:
+                    if known := self._resolver.known(entry.endpoint.host):
+                        self._move(entry, known.addresses)

@@ -1,0 +1,155 @@
+"""What the router tells about itself: the shapes of CONTRACTS 1.2, and what was added to them.
+
+Owns `Views`: from roster, counts and shared memory to plain data. May not live here: HTTP (`api`), keys of engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from enginehouse.control.ledger import Count, Ledger
+from enginehouse.control.publisher import Publisher
+from enginehouse.control.roster import Entry, Roster, is_looked_after
+from enginehouse.core.config.router import RouterConfig
+from enginehouse.core.outcome import Outcome
+from enginehouse.core.record import default_url
+from enginehouse.core.shared import Shared
+
+
+class Views:
+    """Everything is worked out when it is asked for. `clock` gives monotonic seconds."""
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        roster: Roster,
+        ledger: Ledger,
+        publisher: Publisher,
+        shared: Shared,
+        clock: Callable[[], float],
+    ) -> None:
+        self._roster = roster
+        self._ledger = ledger
+        self._publisher = publisher
+        self._shared = shared
+        self._clock = clock
+        self._worker_count = config.workers
+        self._registry_url = _without_user(config.registry_url) or None
+        self._aliases = {alias: model for model, special in config.models.items() for alias in special.aliases}
+
+    def is_healthy(self, entry: Entry) -> bool:
+        """Control's verdict, and no worker has ejected it."""
+        return entry.up and self._shared.ejected_until[entry.slot] <= self._clock()
+
+    def health(self, status: str) -> dict[str, Any]:
+        """`GET /health` ("healthy") and `GET /status` ("running")."""
+        total, healthy = len(self._roster.entries), self._healthy_count()
+        return {
+            "status": status,
+            "router": "running",
+            "healthy_services": f"{healthy}/{total}",
+            "registry_url": self._registry_url,
+            "message": f"{healthy} of {total} services healthy" if healthy else "No healthy services available",
+            "timestamp": datetime.now(UTC).isoformat(),
+        }
+
+    def services(self) -> dict[str, Any]:
+        """`GET /services`; `rejected` lists what the sources offered and the router does not use, with the reason."""
+        services = self._services()
+        return {
+            "services": services,
+            "total": len(services),
+            "registry_url": self._registry_url,
+            "rejected": self._roster.rejected,
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """`GET /stats`; `details` tells per service why, `workers` which fleet each worker has."""
+        services = self._services()
+        return {
+            "total_services": len(services),
+            "healthy_services": self._healthy_count(),
+            "registry_url": self._registry_url,
+            "services": services,
+            "details": {entry.name: self._details(entry) for entry in self._sorted()},
+            "workers": [{"worker": worker, "fleet_version": version} for worker, version in self._publisher.workers],
+            "synced": self._roster.synced,
+        }
+
+    def models(self) -> dict[str, Any]:
+        """`GET /models`: of several services with a model, the first by name describes it."""
+        return {"object": "list", "data": [model for _, model in sorted(self._served().items())]}
+
+    def model(self, asked: str) -> dict[str, Any] | Outcome:
+        """`GET /v1/models/{id}`, by real name or alias; an outcome where there is no such model now."""
+        served = self._served()
+        name = asked if asked in served else self._aliases.get(asked, asked)
+        if (found := served.get(name)) is not None:
+            return found
+        if name in self._roster.known_models():
+            return Outcome.NO_SERVICE_FOR_MODEL
+        return Outcome.MODEL_UNKNOWN_404 if self._roster.synced else Outcome.NOT_SYNCED
+
+    def served(self) -> list[str]:
+        """Names of the models that somebody serves now, sorted."""
+        return sorted(self._served())
+
+    def _served(self) -> dict[str, dict[str, Any]]:
+        first: dict[str, dict[str, Any]] = {}
+        for entry in self._sorted():
+            if self.is_healthy(entry):
+                for name, model in zip(entry.models, entry.model_objects, strict=True):
+                    first.setdefault(name, model)
+        return first
+
+    def _sorted(self) -> list[Entry]:
+        return [entry for _, entry in sorted(self._roster.entries.items())]
+
+    def _healthy_count(self) -> int:
+        return sum(self.is_healthy(entry) for entry in self._roster.entries.values())
+
+    def _count(self, entry: Entry) -> Count:
+        return self._ledger.total(entry.slot, entry.generation)
+
+    def _services(self) -> list[dict[str, Any]]:
+        return [self._service(entry) for entry in self._sorted()]
+
+    def _service(self, entry: Entry) -> dict[str, Any]:
+        record, count = entry.record, self._count(entry)
+        return {
+            "name": record.name,
+            "host": record.host,
+            "port": record.port,
+            "url": record.url,
+            "babysitter_url": default_url(record.host, record.port + 1) if is_looked_after(record) else "",
+            "healthy": self.is_healthy(entry),
+            "request_count": count.requests,
+            "error_count": count.errors,
+            "response_time": count.response_time,
+            "weight": record.weight,
+            "models": entry.models,
+            "metadata": record.metadata,
+        }
+
+    def _details(self, entry: Entry) -> dict[str, Any]:
+        missing = self._roster.missing_since(entry)
+        reason = entry.health.reason
+        if entry.up and not self.is_healthy(entry):
+            reason = reason or "too many requests failed in a row"
+        return {
+            "source": entry.source,
+            "state": entry.health.state.value,
+            "reason": reason or entry.note,
+            "in_flight": self._shared.load(entry.slot, self._worker_count),
+            "addresses": entry.addresses,
+            "missing_for": None if missing is None else self._clock() - missing,
+        }
+
+
+def _without_user(url: str) -> str:
+    """A URL as it may be shown: a password in it is nobody's business."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
