@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return body if isinstance(body, dict) else None
 
-    def _json(self, status: int, **body: Any) -> None:
+    def _json(self, code: int, /, **body: Any) -> None:
         self._send(
             status, "application/json", json.dumps({**body, "timestamp": body.get("timestamp", _now())}).encode()
         )
