@@ -71,6 +71,7 @@ class BabysitterConfig(Config, frozen=True):
     ]
     port: Annotated[int, option("port of the engine; the babysitter itself listens on port + 1", ge=1, le=65534)]
     host: Annotated[str, option("address to register, as the router reaches it")] = "localhost"
+    weight: Annotated[int, option("share of the requests, relative to other services of a model", ge=1, le=1000)] = 1
     bind: Annotated[str, option("address the babysitter's own endpoints listen on")] = "0.0.0.0"
     registry_url: Annotated[str, option("registry to register with")] = ""
     registry_token_file: Annotated[str, option("file holding the registry's bearer token")] = ""

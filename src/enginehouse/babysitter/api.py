@@ -1,0 +1,118 @@
+"""The babysitter's own endpoints, on the engine's port + 1: the truth about one engine, read only.
+
+Owns the paths and the inherited shapes. May not live here: what state the engine is in (`machines.child`).
+
+    /health   200 while the engine is ready, else 503; `status` is "healthy" or the state, `reason` says why
+    /models   the engine's own list, 503 while it is not ready
+    /info     who this is, since when, how often the engine was restarted
+    /livez    200 as long as the babysitter itself works
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from enginehouse.babysitter.agent import Agent
+from enginehouse.babysitter.keeper import Keeper
+from enginehouse.core.config.babysitter import BabysitterConfig
+from enginehouse.core.record import default_url
+from enginehouse.machines.child import State
+
+ENDPOINTS = "/health, /models, /info, /livez"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def application(config: BabysitterConfig, keeper: Keeper, agent: Agent) -> web.Application:
+    """The endpoints of one engine."""
+    api = _Api(config, keeper, agent)
+    app = web.Application(middlewares=[_errors_as_json], client_max_size=1024)
+    app.router.add_get("/health", api.health)
+    app.router.add_get("/models", api.models)
+    app.router.add_get("/v1/models", api.models)
+    app.router.add_get("/info", api.info)
+    app.router.add_get("/livez", api.alive)
+    return app
+
+
+class _Api:
+    def __init__(self, config: BabysitterConfig, keeper: Keeper, agent: Agent) -> None:
+        self._config = config
+        self._keeper = keeper
+        self._agent = agent
+        self._started = time.monotonic()
+
+    async def health(self, _: web.Request) -> web.Response:
+        child = self._keeper.child
+        ready = child.state is State.READY
+        told = {
+            "status": "healthy" if ready else child.state.value,
+            "service": self._config.name,
+            "babysitter": "enhanced",
+            "infinilm_server_running": self._keeper.running,
+            "infinilm_server_port": self._detected_port(),
+            "timestamp": int(time.time()),
+            "reason": child.reason or None,
+        }
+        return _json(told, 200 if ready else 503)
+
+    async def models(self, _: web.Request) -> web.Response:
+        child = self._keeper.child
+        if child.state is not State.READY:
+            why = f"The engine is {child.state.value}" + (f": {child.reason}" if child.reason else "")
+            return _error(503, why, "service_unavailable_error", "server_is_overloaded", {"retry-after": "5"})
+        if self._keeper.body:
+            return web.Response(body=self._keeper.body, content_type="application/json")
+        return _json({"object": "list", "data": self._keeper.models})
+
+    async def info(self, _: web.Request) -> web.Response:
+        config, port = self._config, self._config.port + 1
+        host = self._agent.address or "localhost"
+        return _json(
+            {
+                "name": config.name,
+                "host": host,
+                "port": port,
+                "url": default_url(host, port),
+                "service_type": config.backend.type,
+                "infinilm_server_port": self._detected_port(),
+                "uptime": int(time.monotonic() - self._started),
+                "restart_count": self._keeper.child.total,
+            }
+        )
+
+    def _detected_port(self) -> int | None:
+        """As inherited: null until the engine has been found on it."""
+        return self._config.port if self._keeper.child.since_ready is not None else None
+
+    async def alive(self, _: web.Request) -> web.Response:
+        return _json({"status": "alive"})
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        message = f"There is nothing at {request.path}; a babysitter has {ENDPOINTS}"
+        return _error(404, message, "invalid_request_error", "path_unknown")
+    except web.HTTPMethodNotAllowed as error:
+        message = f"{request.path} takes {', '.join(sorted(error.allowed_methods))} only"
+        allow = {"allow": error.headers.get("allow", "GET")}
+        return _error(405, message, "invalid_request_error", "method_not_allowed", allow)
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(value), status=status, headers=headers, content_type="application/json"
+    )
+
+
+def _error(
+    status: int, message: str, kind: str, code: str | None, headers: dict[str, str] | None = None
+) -> web.Response:
+    return _json({"error": {"message": message, "type": kind, "param": None, "code": code}}, status, headers)

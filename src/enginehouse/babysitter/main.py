@@ -1,0 +1,151 @@
+"""A babysitter from start to end: puts its parts together, stops on signals.
+
+Owns the order of starting and stopping, what is refused at the start, and where lines are printed. May not live here:
+what a part decides; reading the environment (it is an argument); the registry's client (it is handed in).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from enginehouse.babysitter import recipes
+from enginehouse.babysitter.agent import Agent, check_record
+from enginehouse.babysitter.api import application
+from enginehouse.babysitter.keeper import Keeper, port_is_taken, taken
+from enginehouse.babysitter.logs import Output
+from enginehouse.babysitter.readiness import Prober
+from enginehouse.babysitter.registration import RegistryClient
+from enginehouse.core.config.babysitter import BabysitterConfig
+from enginehouse.core.config.base import ConfigError
+from enginehouse.core.record import default_url
+
+MakeClient = Callable[[aiohttp.ClientSession], RegistryClient]
+Say = Callable[[str], None]
+
+
+async def run(
+    config: BabysitterConfig, make_client: MakeClient, environ: Mapping[str, str], say: Say | None = None
+) -> int:
+    """Look after one engine until SIGTERM or SIGINT; the exit status.
+
+    `make_client` makes the client of `config.registry_url`; it is not called where that is empty. `environ` is what
+    the engine inherits. `say` takes the lines that are printed: first our URL, then what happens.
+    Returns 0 after a clean stop, 1 where the engine had failed for good or the start was refused (the line said says
+    why and what to do).
+    """
+    say = say or printed
+    try:
+        keeping = Babysitter(config, make_client, environ, say)
+        await keeping.start()
+    except (ConfigError, OSError) as error:
+        say(f"{config.name}: cannot start: {error}")
+        return 1
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, keeping.stop)
+    return await keeping.run()
+
+
+def printed(line: str) -> None:
+    """To the standard output, at once."""
+    print(line, flush=True)
+
+
+class Babysitter:
+    """All parts of one babysitter. `start`, then `run`; `stop` makes `run` return, called again it hurries.
+
+    A process may hold several, each on a port of its own.
+    """
+
+    def __init__(self, config: BabysitterConfig, make_client: MakeClient, environ: Mapping[str, str], say: Say) -> None:
+        """Raises `ConfigError` for a configuration that cannot work, `OSError` where the log cannot be written."""
+        check_record(config)
+        self.config = config
+        self._say = say
+        self._make_client = make_client
+        self._order = recipes.order(config, environ)
+        self._key = recipes.api_key(config, environ)
+        limits = config.babysitter
+        path = Path(limits.log_dir) / f"{config.name}.log"
+        try:
+            self._output = Output(path, limits.log_bytes, config.backend.env.values())
+        except OSError as error:
+            raise OSError(f"{path} cannot be written ({error.strerror}): set log_dir to a directory that can") from None
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Listen and make everything ready, but start no engine yet. Raises `OSError` for a port that is taken."""
+        config, stack = self.config, self._stack
+        try:
+            stack.callback(self._output.close)
+            if await port_is_taken(config.port):
+                raise OSError(taken(config.port))
+            timeout = aiohttp.ClientTimeout(total=config.babysitter.probe_timeout)
+            probing = aiohttp.TCPConnector(force_close=True)
+            self._session = await stack.enter_async_context(aiohttp.ClientSession(connector=probing, timeout=timeout))
+            client = None
+            if config.registry_url:
+                client = self._make_client(await stack.enter_async_context(aiohttp.ClientSession()))
+            self._agent = Agent(config, client, self._tell)
+            self.keeper = Keeper(config, self._order, self._prober(), self._output, self._agent, self._tell)
+            await self._listen()
+        except BaseException:
+            await stack.aclose()
+            raise
+
+    async def run(self) -> int:
+        """Keep the engine until `stop`; the exit status."""
+        self._say(default_url(self._shown_host(), self.config.port + 1))
+        announcing = asyncio.create_task(self._agent.start())
+        async with self._stack:
+            try:
+                await self.keeper.run()
+            finally:
+                announcing.cancel()
+                await asyncio.wait([announcing])
+                await self._agent.close()
+        return 1 if self.keeper.failed else 0
+
+    def stop(self) -> None:
+        """Withdraw, drain, terminate; called again: hurry."""
+        self.keeper.stop()
+
+    def _prober(self) -> Prober:
+        config = self.config
+        hosts = [config.host] if config.host not in recipes.WILDCARDS else []
+        return Prober(
+            self._session,
+            list(dict.fromkeys([*hosts, "127.0.0.1", "::1"])),
+            config.port,
+            timeout=config.babysitter.probe_timeout,
+            health=recipes.recipe(config.backend).health,
+            configured=recipes.configured_models(config),
+            key=self._key,
+        )
+
+    async def _listen(self) -> None:
+        config, port = self.config, self.config.port + 1
+        runner = web.AppRunner(application(config, self.keeper, self._agent), access_log=None, handle_signals=False)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        try:
+            await web.TCPSite(runner, config.bind, port, shutdown_timeout=1.0).start()
+        except OSError as error:
+            raise OSError(
+                f"{error.strerror or error}: the babysitter itself needs port {port} (port + 1); "
+                f"free it, or give this engine another port"
+            ) from None
+
+    def _shown_host(self) -> str:
+        return "127.0.0.1" if self.config.bind in recipes.WILDCARDS else self.config.bind
+
+    def _tell(self, line: str) -> None:
+        self._say(f"{datetime.now().astimezone():%H:%M:%S} {self.config.name}: {line}")
