@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from math import log
+from math import inf, log
 
 from enginehouse.core.fleet import Service
 
@@ -18,6 +18,7 @@ from enginehouse.core.fleet import Service
 SHARDS = 64
 #: A Mersenne prime: `seed * key % PRIME` is uniform in the key for every seed, and nearly independent between seeds.
 PRIME = (1 << 61) - 1
+_UNIT = 1 / PRIME
 
 
 def digest(text: str) -> int:
@@ -42,27 +43,13 @@ def shard_of_service(name: str) -> int:
 def home(key: int, services: Sequence[Service]) -> Service:
     """The service at home for a key (`digest(session)`). `services` is not empty; their order does not matter.
 
-    Highest of w / -ln(u) where u is the hash of (key, name) in 0…1: a service gets keys in proportion to its weight
-    (Schindelhauer & Schomaker, "Weighted distributed hash tables", 2005). Equal weights need no logarithm.
+    Greatest ln(u) / w, where u is the hash of (key, name) in 0…1: a service gets keys in proportion to its weight
+    (Schindelhauer & Schomaker, "Weighted distributed hash tables", 2005).
     """
-    weight = services[0].weight
     best = services[0]
-    best_hash = -1
+    most = -inf
     for service in services:
-        if service.weight != weight:
-            return _weighted_home(key, services)
-        mixed = key * seed_of(service.name) % PRIME
-        if mixed > best_hash:
-            best, best_hash = service, mixed
-    return best
-
-
-def _weighted_home(key: int, services: Sequence[Service]) -> Service:
-    best = services[0]
-    best_score = 0.0
-    for service in services:
-        u = (key * seed_of(service.name) % PRIME) / PRIME
-        score = max(1, service.weight) / -log(u)
-        if score > best_score:
-            best, best_score = service, score
+        score = log(key * seed_of(service.name) % PRIME * _UNIT) / service.weight
+        if score > most:
+            best, most = service, score
     return best

@@ -11,13 +11,17 @@ from enginehouse.core.fleet import Service
 
 
 def usable(
-    services: Sequence[Service], tried: tuple[str, ...], ejected_until: memoryview, now: float
+    services: Sequence[Service], tried: tuple[str, ...], ejected_until: memoryview, now: float, cache_type: str = ""
 ) -> Sequence[Service]:
-    """Those neither tried nor ejected. The very same sequence where that is all of them, so that nothing is copied."""
+    """Those neither tried nor ejected, and of `cache_type` if one is given. Often none.
+
+    The very same sequence where that is all of them, so that nothing is copied.
+    """
     for service in services:
         if ejected_until[service.slot] > now or service.name in tried:
-            return [s for s in services if ejected_until[s.slot] <= now and s.name not in tried]
-    return services
+            services = [s for s in services if ejected_until[s.slot] <= now and s.name not in tried]
+            break
+    return [service for service in services if service.cache_type == cache_type] if cache_type else services
 
 
 def candidates(

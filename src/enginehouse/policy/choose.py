@@ -7,6 +7,7 @@ May not live here: filtering (`candidates`), counting of turns and loads (the wo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import NamedTuple, Protocol
 
 from enginehouse.core.ask import Ask
@@ -19,7 +20,7 @@ from enginehouse.policy.spread import smooth
 from enginehouse.policy.table import MANY, Entry, Table
 
 #: Of more than `MANY` services, as many consecutive places of the rotation are looked at.
-WINDOW = 16
+WINDOW = 8
 
 
 class Chance(Protocol):
@@ -68,19 +69,17 @@ def choose(
     if entry is None or not entry.services:
         return _refusal(table, ask, entry)
     if ask.remembered >= 0:
-        keeper = _keeper(table, ask)
+        keeper = _keeper(table, ask.remembered, entry.model)
         # Nobody else has what the id stands for, so an ejection does not matter here.
         if keeper is not None and keeper.name not in tried:
             return Choice(keeper, "remembered")
-    many = len(entry.services) > MANY and not ask.cache_type
     if ask.session:
-        return _at_home(entry, ask, tried, view, now, many)
+        return _at_home(entry, ask, tried, view, now) or _refusal(table, ask, entry)
+    found: Sequence[Service] = ()
+    many = len(entry.services) > MANY
     if many:
-        start = (turn - turn % WINDOW) % len(entry.rotation)
-        found = usable(entry.rotation[start : start + WINDOW], tried, view.ejected_until, now)
-        found = found or candidates(entry.rotation, tried, view.ejected_until, now, "")
-    else:
-        found = candidates(entry.services, tried, view.ejected_until, now, ask.cache_type)
+        found = usable(_window(entry.rotation, turn), tried, view.ejected_until, now, ask.cache_type)
+    found = found or candidates(entry.services, tried, view.ejected_until, now, ask.cache_type)
     if not found:
         return _refusal(table, ask, entry)
     if len(found) == 1:
@@ -104,40 +103,44 @@ def _refusal(table: Table, ask: Ask, entry: Entry | None) -> Refusal:
     return Refusal(Outcome.MODEL_UNKNOWN_404 if table.unknown_is_404 else Outcome.MODEL_UNKNOWN, ask.model)
 
 
-def _keeper(table: Table, ask: Ask) -> Service | None:
+def _keeper(table: Table, slot: int, model: str) -> Service | None:
     """The service that made the id, if it may still serve this request."""
-    service = table.by_slot.get(ask.remembered)
+    service = table.by_slot.get(slot)
     if service is None or not service.up or not service.inference:
         return None
-    return service if not ask.model or ask.model in service.models else None
+    return service if not model or model in service.models else None
 
 
-def _at_home(
-    entry: Entry, ask: Ask, tried: tuple[str, ...], view: LoadView, now: float, many: bool
-) -> Choice | Refusal:
+def _window(rotation: tuple[Service, ...], turn: int) -> tuple[Service, ...]:
+    """The places of the rotation that are looked at in this turn: the place `turn` itself lies `turn % WINDOW` in."""
+    start = (turn - turn % WINDOW) % len(rotation)
+    window = rotation[start : start + WINDOW]
+    return window if len(window) == WINDOW else window + rotation[: WINDOW - len(window)]
+
+
+def _at_home(entry: Entry, ask: Ask, tried: tuple[str, ...], view: LoadView, now: float) -> Choice | None:
+    """Affinity goes before the policy, and works within the preferred cache type."""
     key = digest(ask.session)
     found: Sequence[Service] = ()
-    if many:
-        found = usable(entry.shards[key % SHARDS], tried, view.ejected_until, now)
+    if entry.shards:
+        found = usable(entry.shards[key % SHARDS], tried, view.ejected_until, now, ask.cache_type)
     found = found or candidates(entry.services, tried, view.ejected_until, now, ask.cache_type)
     if not found:
-        return Refusal(Outcome.NO_SERVICE_FOR_MODEL if ask.model else Outcome.NO_SERVICE, ask.model)
-    if len(found) == 1:
-        return Choice(found[0], "only")
-    return Choice(home(key, found), "session")
+        return None
+    return Choice(found[0], "only") if len(found) == 1 else Choice(home(key, found), "session")
 
 
 Chooser = Callable[[Sequence[Service], Sequence[Service], Sequence[memoryview], int, Chance], Service]
 """(candidates, the same in smooth weighted order, loads, turn, rng) -> the chosen one. At least two candidates."""
 
 
-def _load(service: Service, loads: Sequence[memoryview]) -> float:
+def load_of(service: Service, loads: Sequence[memoryview]) -> float:
     """Requests in flight per unit of weight."""
     slot = service.slot
     total = 0
     for row in loads:
         total += row[slot]
-    return total / max(1, service.weight)
+    return total / service.weight
 
 
 def round_robin(
@@ -148,13 +151,17 @@ def round_robin(
 
 
 def least_load(
-    found: Sequence[Service], _rotation: Sequence[Service], loads: Sequence[memoryview], turn: int, _rng: Chance
+    found: Sequence[Service], rotation: Sequence[Service], loads: Sequence[memoryview], turn: int, _rng: Chance
 ) -> Service:
     """The one with the fewest requests in flight per unit of weight; those that tie take turns by weight."""
-    least = _load(found[0], loads)
-    tied = [found[0]]
-    for service in found[1:]:
-        load = _load(service, loads)
+    least = inf
+    tied: list[Service] = []
+    for service in found:
+        slot = service.slot
+        total = 0
+        for row in loads:
+            total += row[slot]
+        load = total / service.weight
         if load < least:
             least = load
             tied = [service]
@@ -162,6 +169,8 @@ def least_load(
             tied.append(service)
     if len(tied) == 1:
         return tied[0]
+    if len(tied) == len(found):
+        return rotation[turn % len(rotation)]
     order = smooth(tuple([service.weight for service in tied]))
     return tied[order[turn % len(order)]]
 
@@ -175,7 +184,7 @@ def two_choices(
     first = rotation[at]
     step = int(rng.random() * (places - 1)) + 1
     second = rotation[(at + step) % places]
-    return second if _load(second, loads) < _load(first, loads) else first
+    return second if load_of(second, loads) < load_of(first, loads) else first
 
 
 def random(

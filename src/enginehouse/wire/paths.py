@@ -184,8 +184,8 @@ def _inference(method: bytes, target: bytes, path: str, key: str) -> Route | Non
     if key == "/v1/realtime":
         return Route(Kind.INFERENCE, target, path, Where.REALTIME)
     if key == "/v1/videos":
-        # A form or JSON, as the client likes.
-        return Route(Kind.INFERENCE, target, path, Where.JSON if named else Where.NOWHERE, makes_id=named)
+        # A form, or JSON: `Where.MULTIPART` without `strict` means what the content type says.
+        return Route(Kind.INFERENCE, target, path, Where.MULTIPART if named else Where.NOWHERE, makes_id=named)
     made = _MADE.fullmatch(key)
     if made is not None:
         return Route(Kind.INFERENCE, target, path, Where.REMEMBERED, dialect, id=made[1])

@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from enginehouse.core.outcome import Outcome
-from enginehouse.core.units import MAX_MODEL_ID
+from enginehouse.core.units import KIB, MAX_MODEL_ID
 from enginehouse.wire.errors import NOT_JSON, Unreadable
 
 __all__ = ["Peek", "Unreadable", "checked_model", "peek", "rename_model", "text_bytes"]
 
 #: Up to this size counting the key is cheaper than walking the members.
-SMALL = 4096
+SMALL = 8 * KIB
 #: Members of the top level that are looked at; a body with more is refused.
 MAX_MEMBERS = 1024
 
-_NOTHING = msgspec.Raw(b"")
-
 
 class _Members(msgspec.Struct, gc=False):
-    """The members wanted, undecoded: a field typed more tightly would fail the whole body (`"stream": null`)."""
+    """The members wanted, of any type: typed more tightly one would fail the whole body (`"stream": null`)."""
 
-    model: msgspec.Raw = _NOTHING
-    prompt_cache_key: msgspec.Raw = _NOTHING
-    previous_response_id: msgspec.Raw = _NOTHING
-    stream: msgspec.Raw = _NOTHING
+    model: Any = None
+    prompt_cache_key: Any = None
+    previous_response_id: Any = None
+    stream: Any = None
 
 
 class Peek(msgspec.Struct, frozen=True, gc=False):
@@ -47,10 +46,15 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
 
 _MEMBERS = msgspec.json.Decoder(_Members)
 _RAW = msgspec.json.Decoder(msgspec.Raw)
+_STRING = msgspec.json.Decoder(str)
+#: A value short enough to be skipped here (RFC 8259 6 and 7).
+_SHORT = re.compile(
+    rb'(?:"[^"\\\x00-\x1f]{0,128}+"|-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?|true|false|null)'
+    rb"[ \t\r\n]*(?=[,}])"
+)
 _OPEN = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*")
 _CLOSE = re.compile(rb"\}[ \t\r\n]*\Z")
 _KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.){0,1024}+")[ \t\r\n]*:[ \t\r\n]*')
-_TOKENS = re.compile(rb"\[[ \t\r\n]*-?[0-9]")
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 
 
@@ -72,11 +76,13 @@ def peek(body: bytes, strict: bool) -> Peek:
         if strict:
             raise _not_json(error) from None
         return Peek()
+    model, key, earlier = found.model, found.prompt_cache_key, found.previous_response_id
+    if model is not None:
+        if not isinstance(model, str):
+            raise Unreadable(Outcome.BAD_MODEL, "`model` must be a string.", "model")
+        checked_model(model)
     return Peek(
-        model=_model(found.model),
-        prompt_cache_key=_text(found.prompt_cache_key),
-        previous_response_id=_text(found.previous_response_id),
-        stream=bytes(found.stream) == b"true",
+        model, key if isinstance(key, str) else "", earlier if isinstance(earlier, str) else "", found.stream is True
     )
 
 
@@ -85,13 +91,23 @@ def _walk(body: bytes) -> _Members:
 
     Exact where counting is not: a `"model"` inside a tool's schema is none of ours, `"mod\\u0065l"` is.
     """
-    found: dict[str, msgspec.Raw] = {}
+    found = _Members()
+    seen = False
     for name, start, end in _members(body):
-        if name == "model" and "model" in found:
-            raise Unreadable(Outcome.BAD_MODEL, "The body gives `model` more than once; give it once.", "model")
+        if name == "model":
+            if seen:
+                raise Unreadable(Outcome.BAD_MODEL, "The body gives `model` more than once; give it once.", "model")
+            seen = True
         if name in _Members.__struct_fields__:
-            found[name] = msgspec.Raw(body[start:end])
-    return _Members(**found)
+            setattr(found, name, _value(body, start, end))
+    return found
+
+
+def _value(body: bytes, start: int, end: int) -> object:
+    """The value of a wanted member: a string, true, None, or for all else, which none of them may be, False."""
+    if body[start] == 0x22:
+        return _STRING.decode(memoryview(body)[start:end])
+    return {b"true": True, b"null": None}.get(body[start : start + 4], False)
 
 
 def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
@@ -111,8 +127,9 @@ def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
         if key is None:
             raise msgspec.DecodeError(f"expected a member at byte {at}")
         start = key.end()
-        end = _value_end(view, start)
-        yield msgspec.json.decode(key[1], type=str), start, end
+        short = _SHORT.match(body, start)
+        end = short.end() if short is not None else _value_end(view, start)
+        yield _STRING.decode(key[1]), start, end
         if body[end] != 0x2C:  # a comma
             break
         at = end + 1
@@ -144,27 +161,11 @@ def _not_json(error: Exception) -> Unreadable:
     return Unreadable(Outcome.BAD_JSON, f"{NOT_JSON} ({error})")
 
 
-def _model(raw: msgspec.Raw) -> str | None:
-    """The model's name. Raises `Unreadable` (BAD_MODEL) where it is none."""
-    value = bytes(raw)
-    if value in (b"", b"null"):
-        return None
-    if not value.startswith(b'"'):
-        raise Unreadable(Outcome.BAD_MODEL, "`model` must be a string.", "model")
-    return checked_model(msgspec.json.decode(value, type=str))
-
-
 def checked_model(name: str) -> str:
     """`name` if it can be a model's. Raises `Unreadable` (BAD_MODEL) where it is empty or too long."""
     if not 0 < len(name) <= MAX_MODEL_ID:
         raise Unreadable(Outcome.BAD_MODEL, f"`model` must have 1 to {MAX_MODEL_ID} characters.", "model")
     return name
-
-
-def _text(raw: msgspec.Raw) -> str:
-    """A string's value; "" for anything else, which is the engine's to judge."""
-    value = bytes(raw)
-    return msgspec.json.decode(value, type=str) if value.startswith(b'"') else ""
 
 
 def rename_model(body: bytes, new: str) -> bytes:
@@ -179,7 +180,12 @@ def rename_model(body: bytes, new: str) -> bytes:
     return body
 
 
+_NOTHING = msgspec.Raw(b"")
+
+
 class _Message(msgspec.Struct, gc=False):
+    """A message, or a part of one."""
+
     content: msgspec.Raw = _NOTHING
     text: msgspec.Raw = _NOTHING
 
@@ -193,9 +199,12 @@ class _Texts(msgspec.Struct, gc=False):
 
 _TEXTS = msgspec.json.Decoder(_Texts)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_MESSAGE = msgspec.json.Decoder(_Message)
+_MESSAGES = msgspec.json.Decoder(list[_Message])
+_TOKENS = re.compile(rb"\[[ \t\r\n]*-?[0-9]")
 #: Bytes of text that a token stands for, where a prompt comes as tokens: the usual figure for English.
 _BYTES_PER_TOKEN = 4
+#: Lists in lists that are followed: messages, their contents, their parts, and one to spare.
+_MAX_DEPTH = 4
 
 
 def text_bytes(body: bytes) -> int:
@@ -211,18 +220,16 @@ def text_bytes(body: bytes) -> int:
 
 
 def _weigh(raw: msgspec.Raw, depth: int) -> int:
-    """Bytes of text in a string, a list of anything here, a message, a part, or a list of token ids."""
-    value = memoryview(raw)
-    if not len(value) or depth > 4:
-        return 0
-    first = value[0]
-    if first == 0x22:  # a string
-        return len(msgspec.json.decode(value, type=str).encode("utf-8", "surrogatepass"))
-    if first == 0x7B:  # a message or a part of one
-        message = _MESSAGE.decode(value)
-        return _weigh(message.content, depth + 1) + _weigh(message.text, depth + 1)
-    if first != 0x5B:
+    """Bytes of text in a string, or in a list of strings, messages, parts or token ids."""
+    value = bytes(raw)
+    if value.startswith(b'"'):
+        return len(value) - 2 if b"\\" not in value else len(_STRING.decode(value).encode("utf-8", "surrogatepass"))
+    if not value.startswith(b"[") or depth == _MAX_DEPTH:
         return 0
     if _TOKENS.match(value):
-        return (bytes(value).count(b",") + 1) * _BYTES_PER_TOKEN
-    return sum(_weigh(item, depth + 1) for item in _LIST.decode(value))
+        return (value.count(b",") + 1) * _BYTES_PER_TOKEN
+    try:
+        items = [raw for message in _MESSAGES.decode(value) for raw in (message.content, message.text)]
+    except msgspec.ValidationError:
+        items = _LIST.decode(value)
+    return sum(_weigh(item, depth + 1) for item in items)

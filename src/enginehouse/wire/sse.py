@@ -30,10 +30,10 @@ class Scanner:
 
     def feed(self, chunk: bytes) -> None:
         """Some bytes of the stream, cut anywhere."""
-        tail = self._tail
-        if _MARK in chunk or _MARK in tail:
-            self._last_named = self._last_named or _RESPONSES_LAST.search(tail + chunk) is not None
-        self._tail = chunk[-_TAIL:] if len(chunk) >= _TAIL else (tail + chunk)[-_TAIL:]
+        seen = self._tail + chunk
+        if _MARK in seen and not self._last_named:
+            self._last_named = _RESPONSES_LAST.search(seen) is not None
+        self._tail = seen[-_TAIL:]
 
     @property
     def at_boundary(self) -> bool:
