@@ -142,9 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body if isinstance(body, dict) else None
 
     def _json(self, code: int, /, **body: Any) -> None:
-        self._send(
-            status, "application/json", json.dumps({**body, "timestamp": body.get("timestamp", _now())}).encode()
-        )
+        self._send(code, "application/json", json.dumps({"timestamp": _now()} | body).encode())
 
     def _text(self, status: int, text: str) -> None:
         self._send(status, "text/plain; charset=utf-8", text.encode())
