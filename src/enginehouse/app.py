@@ -1,0 +1,197 @@
+"""The whole, wired by hand: the only file that knows all parts. One function a process.
+
+Owns: which objects a process is made of, what a child process reads from its parent, secrets read from files and
+environment. May not live here: anything that could be decided or tested without the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import json
+import logging
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from enginehouse.core.config.babysitter import BabysitterConfig
+from enginehouse.core.config.base import Config, ConfigError
+from enginehouse.core.config.registry import RegistryConfig
+from enginehouse.core.config.router import EngineAccess, RouterConfig
+from enginehouse.core.config.sim import SimConfig
+from enginehouse.core.shared import SIZE, Shared
+from enginehouse.supervisor.keeper import taken
+
+
+def run_registry(config: RegistryConfig) -> int:
+    """The registry. Returns the exit status."""
+    from enginehouse.registry.main import main
+
+    return main(config)
+
+
+def run_router(config: RouterConfig) -> int:
+    """The router: supervisor here, control and workers as its children. Returns the exit status."""
+    from enginehouse.supervisor.router import supervise
+
+    try:
+        engine_access(config)
+        read_token(config.registry_token_file)
+    except ConfigError as error:
+        print(f"router: {error}", file=sys.stderr)
+        return 2
+    return supervise(config, msgspec.json.encode(config))
+
+
+def run_babysitter(config: BabysitterConfig) -> int:
+    """A babysitter and its engine. Returns the exit status."""
+    import uvloop
+
+    from enginehouse.babysitter.main import run
+    from enginehouse.registry.client import RegistryClient
+
+    try:
+        token = read_token(config.registry_token_file)
+    except ConfigError as error:
+        print(f"babysitter: {error}", file=sys.stderr)
+        return 2
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(
+            run(config, lambda session: RegistryClient(config.registry_url, token, session), os.environ)
+        )
+
+
+def run_sim(config: SimConfig) -> int:
+    """A simulated engine. Returns the exit status."""
+    from enginehouse.sim.server import main
+
+    return main(config)
+
+
+def _run_worker(config: RouterConfig, given: dict[str, Any]) -> int:
+    """A worker, as child of the supervisor."""
+    from enginehouse.data.worker import Worker
+
+    worker = Worker(config, _shared(given), given["index"], given["api_path"])
+    listener = socket.socket(fileno=given["listener"])
+    return _until_stopped(lambda stop: worker.run(listener, given["wire_path"], stop))
+
+
+def _run_control(config: RouterConfig, given: dict[str, Any]) -> int:
+    """The control process, as child of the supervisor."""
+    from enginehouse.control.run import run
+    from enginehouse.registry.client import FeedUnsupported, RegistryClient
+
+    logging.basicConfig(format="router: %(message)s", level=logging.INFO, stream=sys.stderr)
+    token = read_token(config.registry_token_file)
+    api, wire = socket.socket(fileno=given["api"]), socket.socket(fileno=given["wire"])
+    return _until_stopped(
+        lambda stop: run(
+            config,
+            api,
+            wire,
+            _shared(given),
+            lambda session: RegistryClient(config.registry_url, token, session),
+            no_feed=FeedUnsupported,
+            access=engine_access(config),
+            stop=stop,
+        )
+    )
+
+
+def _shared(given: dict[str, Any]) -> Shared:
+    memory = mmap.mmap(given["shared"], SIZE)
+    os.close(given["shared"])
+    return Shared(memoryview(memory))
+
+
+def _until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    """Run `main(stop)` on uvloop; `stop` is set by SIGTERM and SIGINT."""
+    import uvloop
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await main(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+    return 0
+
+
+def read_token(file: str) -> str:
+    """The bearer token in a file, "" for no file. Raises `ConfigError` naming the file, never the token."""
+    if not file:
+        return ""
+    try:
+        with open(file, encoding="utf-8") as source:
+            return source.read().strip()
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}; make it readable for this process") from None
+
+
+def _engine_key(access: EngineAccess) -> str:
+    """The key that some engines need. Raises `ConfigError` naming the setting, never the key."""
+    if access.api_key_file:
+        return read_token(access.api_key_file)
+    if access.api_key_env and access.api_key_env not in os.environ:
+        raise ConfigError(f"api_key_env: the environment has no variable {access.api_key_env}; export it")
+    return os.environ[access.api_key_env] if access.api_key_env else ""
+
+
+def engine_access(config: RouterConfig) -> Callable[[str], tuple[str, str]]:
+    """A function from a service's name to its (key, CA file), "" where there is none. Raises `ConfigError`."""
+    table = [(access.services, _engine_key(access), access.ca_file) for access in config.engines]
+
+    def find(name: str) -> tuple[str, str]:
+        for pattern, key, ca_file in table:
+            if fnmatch.fnmatchcase(name, pattern):
+                return key, ca_file
+        return "", ""
+
+    return find
+
+
+def _follow_parent(lifeline: int) -> None:
+    """Stop as by SIGTERM when the parent is gone: its end of the pipe closes however it dies."""
+
+    def follow() -> None:
+        os.read(lifeline, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="lifeline", daemon=True).start()
+
+
+_KINDS: dict[str, type[Config]] = {
+    "registry": RegistryConfig,
+    "router": RouterConfig,
+    "babysitter": BabysitterConfig,
+    "worker": RouterConfig,
+    "control": RouterConfig,
+}
+_ROLES: dict[str, Callable[[Any, dict[str, Any]], int]] = {
+    "registry": lambda config, _: run_registry(config),
+    "router": lambda config, _: run_router(config),
+    "babysitter": lambda config, _: run_babysitter(config),
+    "worker": _run_worker,
+    "control": _run_control,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Entry of child processes: a role and one JSON object of descriptors and names."""
+    role, given = arguments[0], json.loads(arguments[1])
+    _follow_parent(given["lifeline"])
+    return _ROLES[role](msgspec.json.decode(taken(given["config"]), type=_KINDS[role]), given)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
