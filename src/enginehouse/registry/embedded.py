@@ -212,51 +212,32 @@ class EmbeddedStore:
             for write in batch:
                 _settle(write.done, Unavailable("the registry failed to carry out the change"))
 
-    async def _commit(self, batch: Sequence[_Write]) -> None:
+    async def _commit(self, writes: Sequence[_Write]) -> None:
         """Decide all writes one after the other, write what they change in one go, then tell everybody."""
-        state: dict[str, Entry | None] = {}
-        changes: list[Change] = []
+        batch = _Batch(self.revision, self._entries, self._sizes)
         outcomes: list[Entry | Exception | None] = []
-        for write in batch:
-            old = state[write.name] if write.name in state else self._entries.get(write.name)
-            revision = self.revision + len(changes) + 1
+        for write in writes:
             try:
-                new = write.decide(old, revision)
-                if new is not None and new is not old:
-                    self._check_room(new, state)
+                outcomes.append(batch.carry_out(write))
             except (StoreError, RecordError) as error:
                 outcomes.append(error)
-                continue
-            if new is not old:
-                state[write.name] = new
-                changes.append(Change(revision, write.name, new, write.expires))
-            outcomes.append(new)
-        if changes and (failure := await self._journalled(state, changes[-1].revision)):
-            outcomes = [failure] * len(batch)
-            changes = []
-        for change in changes:
-            self._publish(change)
-        for write, outcome in zip(batch, outcomes, strict=True):
+        if batch.changes and (failure := await self._journalled(batch)):
+            outcomes = [failure] * len(writes)
+        else:
+            for change in batch.changes:
+                self._publish(change)
+        for write, outcome in zip(writes, outcomes, strict=True):
             _settle(write.done, outcome)
 
-    async def _journalled(self, state: Mapping[str, Entry | None], revision: int) -> Unavailable | None:
+    async def _journalled(self, batch: _Batch) -> Unavailable | None:
         loop = asyncio.get_running_loop()
+        rows, revision = list(batch.state.items()), batch.changes[-1].revision
         try:
-            await loop.run_in_executor(self._thread, self._journal.commit, list(state.items()), revision)
+            await loop.run_in_executor(self._thread, self._journal.commit, rows, revision)
         except JournalError as error:
             log.error("a change was refused because it cannot be kept: %s", error)
             return Unavailable(f"the change cannot be kept: {error}")
         return None
-
-    def _check_room(self, new: Entry, state: Mapping[str, Entry | None]) -> None:
-        """Raise `Full` rather than grow without bound."""
-        name = new.record.name
-        added = sum(1 for key, entry in state.items() if entry is not None and key not in self._entries)
-        is_new = name not in self._entries and state.get(name) is None
-        if is_new and len(self._entries) + added >= MAX_SERVICES:
-            raise Full(f"the registry holds {MAX_SERVICES} services, which is its limit")
-        if sum(self._sizes.values()) - self._sizes.get(name, 0) + _size(new) > MAX_TOTAL:
-            raise Full(f"all services together may take {MAX_TOTAL} bytes")
 
     def _publish(self, change: Change) -> None:
         self.revision = change.revision
@@ -272,6 +253,39 @@ class EmbeddedStore:
         self._entries[name] = entry
         self._heard[name] = heard
         self._sizes[name] = _size(entry)
+
+
+class _Batch:
+    """What a row of writes makes of the entries, before any of it is durable."""
+
+    def __init__(self, revision: int, entries: Mapping[str, Entry], sizes: Mapping[str, int]) -> None:
+        self.state: dict[str, Entry | None] = {}
+        self.changes: list[Change] = []
+        self._revision = revision
+        self._entries = entries
+        self._sizes = dict(sizes)
+        self._count = len(entries)
+        self._total = sum(sizes.values())
+
+    def carry_out(self, write: _Write) -> Entry | None:
+        """The entry after it. Raises what its decision raises, and `Full` rather than let the registry grow."""
+        name = write.name
+        old = self.state[name] if name in self.state else self._entries.get(name)
+        revision = self._revision + len(self.changes) + 1
+        new = write.decide(old, revision)
+        if new is old:
+            return new
+        count = self._count - (old is not None) + (new is not None)
+        size = _size(new) if new is not None else 0
+        total = self._total - self._sizes.get(name, 0) + size
+        if count > max(MAX_SERVICES, self._count):
+            raise Full(f"the registry holds {MAX_SERVICES} services, which is its limit")
+        if total > max(MAX_TOTAL, self._total):
+            raise Full(f"all services together may take {MAX_TOTAL} bytes")
+        self._count, self._total, self._sizes[name] = count, total, size
+        self.state[name] = new
+        self.changes.append(Change(revision, name, new, write.expires))
+        return new
 
 
 def _size(entry: Entry) -> int:
