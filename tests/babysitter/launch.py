@@ -1,4 +1,4 @@
-"""A babysitter as a process of its own, for tests: the configuration as JSON in the only argument.
+"""A babysitter as a process of its own, for tests: the only argument is a file with the configuration as JSON.
 
 Owns the gluing together of babysitter and registry client. May not live here: anything a test asserts.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -57,8 +58,8 @@ def answer(error: registry.RegistryError) -> Answer:
     return lease.Failed(str(error))
 
 
-def main(text: str) -> int:
-    config = msgspec.json.decode(text, type=BabysitterConfig)
+def main(file: str) -> int:
+    config = msgspec.json.decode(Path(file).read_bytes(), type=BabysitterConfig)
 
     def make_client(session: aiohttp.ClientSession) -> Calls:
         return Calls(registry.RegistryClient(config.registry_url, "", session))

@@ -126,7 +126,7 @@ class Keeper:
             self._timer.cancel()
         wake_at = self.child.wake_at
         self._timer = None if wake_at is None else loop.call_at(wake_at, self._tell, Event.TIME_ELAPSED)
-        if self.child.state is not before:
+        if self.child.state is not before or Kill() in commands:
             self._report(now)
         for command in commands:
             self._carry_out(command)

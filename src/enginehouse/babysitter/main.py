@@ -19,7 +19,7 @@ from aiohttp import web
 from enginehouse.babysitter import recipes
 from enginehouse.babysitter.agent import Agent, check_record
 from enginehouse.babysitter.api import application
-from enginehouse.babysitter.keeper import Keeper, port_is_taken, taken
+from enginehouse.babysitter.keeper import Keeper, answers, port_is_taken, taken
 from enginehouse.babysitter.logs import Output
 from enginehouse.babysitter.readiness import Prober
 from enginehouse.babysitter.registration import RegistryClient
@@ -86,8 +86,6 @@ class Babysitter:
         config, stack = self.config, self._stack
         try:
             stack.callback(self._output.close)
-            if await port_is_taken(config.port):
-                raise OSError(taken(config.port))
             timeout = aiohttp.ClientTimeout(total=config.babysitter.probe_timeout)
             probing = aiohttp.TCPConnector(force_close=True)
             self._session = await stack.enter_async_context(aiohttp.ClientSession(connector=probing, timeout=timeout))
@@ -97,13 +95,17 @@ class Babysitter:
             self._agent = Agent(config, client, self._tell)
             self.keeper = Keeper(config, self._order, self._prober(), self._output, self._agent, self._tell)
             await self._listen()
+            self._say(default_url(self._shown_host(), config.port + 1))
+            if await answers(config.port):
+                self._tell(f"port {config.port} is in use; waiting whether it becomes free")
+                if await port_is_taken(config.port):
+                    raise OSError(taken(config.port))
         except BaseException:
             await stack.aclose()
             raise
 
     async def run(self) -> int:
         """Keep the engine until `stop`; the exit status."""
-        self._say(default_url(self._shown_host(), self.config.port + 1))
         announcing = asyncio.create_task(self._agent.start())
         async with self._stack:
             try:
@@ -133,11 +135,11 @@ class Babysitter:
 
     async def _listen(self) -> None:
         config, port = self.config, self.config.port + 1
-        runner = web.AppRunner(application(config, self.keeper, self._agent), access_log=None, handle_signals=False)
+        runner = web.AppRunner(application(config, self.keeper, self._agent), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         try:
-            await web.TCPSite(runner, config.bind, port, shutdown_timeout=1.0).start()
+            await web.TCPSite(runner, config.bind, port).start()
         except OSError as error:
             raise OSError(
                 f"{error.strerror or error}: the babysitter itself needs port {port} (port + 1); "
