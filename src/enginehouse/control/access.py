@@ -40,6 +40,8 @@ class Accesses:
         if (context := self._contexts.get(ca_file)) is None:
             try:
                 context = self._contexts[ca_file] = ssl.create_default_context(cafile=ca_file or None)
+            except ssl.SSLError:
+                raise ConfigError(f"ca_file {ca_file}: is no PEM file with certificates") from None
             except OSError as error:
-                raise ConfigError(f"ca_file {ca_file}: {error.strerror or 'is no PEM file'}") from None
+                raise ConfigError(f"ca_file {ca_file}: {error.strerror}") from None
         return context

@@ -51,8 +51,9 @@ class Resolver:
         return self._keep(host, [host])
 
     async def find(self, host: str) -> Found:
-        """What is known, else what a look-up says."""
-        return self.known(host) or await self._look_up(host)
+        """What is known, if it is of any use, else what a look-up says."""
+        known = self.known(host)
+        return known if known and (known.addresses or _is_literal(host)) else await self._look_up(host)
 
     async def refresh(self, hosts: Iterable[str]) -> None:
         """Look all of them up again, and forget every other one."""
