@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -63,9 +64,7 @@ def run_babysitter(config: BabysitterConfig) -> int:
         print(f"babysitter: {error}", file=sys.stderr)
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(
-            run(config, lambda session: RegistryClient(config.registry_url, token, session), os.environ)
-        )
+        return runner.run(run(config, lambda session: RegistryClient(config.registry_url, token, session), os.environ))
 
 
 def run_sim(config: SimConfig) -> int:
@@ -132,8 +131,7 @@ def read_token(file: str) -> str:
     if not file:
         return ""
     try:
-        with open(file, encoding="utf-8") as source:
-            return source.read().strip()
+        return Path(file).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}; make it readable for this process") from None
 

@@ -1,7 +1,7 @@
 """A worker in the test's own loop, in front of engines that follow a script, byte for byte.
 
-The worker is the real one on a real listening socket; only control is missing (the fleet is handed in). Engines are real
-sockets whose every byte the test decides, for what no well-behaved engine would do.
+The worker is the real one on a real listening socket; only control is missing (the fleet is handed in). Engines are
+real sockets whose every byte the test decides, for what no well-behaved engine would do.
 """
 
 from __future__ import annotations
@@ -191,10 +191,19 @@ class Client:
 
 def post(body: bytes = b'{"model":"m"}', path: str = "/v1/chat/completions", extra: bytes = b"") -> bytes:
     """A POST as clients send it."""
-    return (
-        b"POST %b HTTP/1.1\r\nHost: house\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
-        % (path.encode(), extra, len(body), body)
+    return b"POST %b HTTP/1.1\r\nHost: house\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        path.encode(),
+        extra,
+        len(body),
+        body,
     )
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that has no event of its own: the inside of the worker, which must not know of tests."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
 
 
 class Rig:
@@ -224,9 +233,7 @@ class Rig:
 
     async def idle(self) -> None:
         """Until nothing is in flight."""
-        async with asyncio.timeout(DEADLINE):
-            while self.load():
-                await asyncio.sleep(0.01)
+        await until(lambda: not self.load())
 
     def close(self) -> None:
         for client in self._clients:
@@ -270,9 +277,7 @@ async def rig(*engines: Engine, sweep: float = 0.02, **settings: Any) -> AsyncIt
     try:
         yield house
         house.close()
-        async with asyncio.timeout(DEADLINE):
-            while worker.clients:
-                await asyncio.sleep(0.005)
+        await until(lambda: not worker.clients)
         await house.idle()
         assert worker.bodies_held == 0
     finally:

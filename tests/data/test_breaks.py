@@ -291,7 +291,9 @@ async def test_a_service_without_an_address_is_a_connection_that_cannot_be_made(
     from enginehouse.core.fleet import Fleet
 
     async with rig(Engine("a", plain)) as house:
-        lost = Service(name="x", slot=5, generation=1, host="gone.invalid", addresses=(), port=1, models=("m",), up=True)
+        lost = Service(
+            name="x", slot=5, generation=1, host="gone.invalid", addresses=(), port=1, models=("m",), up=True
+        )
         house.worker.use_fleet(Fleet(version=2, synced=True, services=(lost,)))
         answer = await house.ask(post())
         assert answer.status == 502

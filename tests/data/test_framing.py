@@ -68,7 +68,7 @@ async def test_a_stream_is_relayed_as_it_arrives_with_its_headers() -> None:
     go = asyncio.Event()
 
     async def script(call: Call) -> None:
-        await call.send(SSE.replace(b"\r\n\r\n", b"\r\nx-engine: yes\r\n\r\n") + b"f\r\ndata: {\"n\":1}\n\n\r\n")
+        await call.send(SSE.replace(b"\r\n\r\n", b"\r\nx-engine: yes\r\n\r\n") + b'f\r\ndata: {"n":1}\n\n\r\n')
         await go.wait()
         await call.send(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
 

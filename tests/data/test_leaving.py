@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.data.rig import Call, Client, Engine, post, rig
+from tests.data.rig import Call, Client, Engine, post, rig, until
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -26,15 +26,17 @@ async def streaming(call: Call) -> None:
 async def test_a_client_that_leaves_closes_the_engines_connection_at_once_and_blames_nobody(
     script: object, how: str
 ) -> None:
-    """Defects: An abandoned request runs on in the engine. A client that leaves a stream marks the service unhealthy."""
+    """Defect: An abandoned request runs on in the engine.
+
+    Defect: A client that leaves a stream marks the service unhealthy.
+    """
     engine = Engine("a", script)  # type: ignore[arg-type]
     async with rig(engine, sweep=5.0, max_errors=1) as house:
         client = await house.client()
         await client.send(post())
         if script is streaming:
             await client.read_head()
-        while not engine.calls:
-            await asyncio.sleep(0.001)
+        await until(lambda: engine.calls)
         left = time.monotonic()
         if how == "half-close":
             client.writer.write_eof()
@@ -58,8 +60,7 @@ async def test_a_client_that_leaves_while_the_connection_is_being_made_leaves_no
             client = await house.client()
             await client.send(post())
             client.writer.transport.abort()
-        while house.worker.clients:
-            await asyncio.sleep(0.005)
+        await until(lambda: not house.worker.clients)
         assert house.load() == 0
 
 
@@ -104,7 +105,6 @@ async def test_a_client_that_reads_nothing_for_too_long_is_cut() -> None:
         client = await house.client()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await client.send(post())
-        while not engine.calls:
-            await asyncio.sleep(0.01)
+        await until(lambda: engine.calls)
         await asyncio.wait_for(engine.all_closed.wait(), 10)
         assert [c.errors for c in house.worker.counters.report(1, 1).counts] == [0]

@@ -40,14 +40,15 @@ class Shared:
     """Typed views on the shared bytes. `buffer` has at least `SIZE` bytes, zeroed when new."""
 
     def __init__(self, buffer: memoryview) -> None:
-        def view(start: int, count: int, code: str, width: int) -> memoryview:
-            return buffer[start : start + count * width].cast(code)
+        def part(start: int, size: int) -> memoryview:
+            return buffer[start : start + size]
 
-        self.beats = view(_BEATS, MAX_WORKERS, "d", 8)
-        self.states = view(_STATES, MAX_WORKERS, "q", 8)
-        self.ejected_until = view(_EJECTED, MAX_SERVICES, "d", 8)
-        self._ids = view(_IDS, 2 * ID_ENTRIES, "Q", 8)
-        self.loads = [view(_LOADS + w * 4 * MAX_SERVICES, MAX_SERVICES, "i", 4) for w in range(MAX_WORKERS)]
+        self.beats: memoryview[float] = part(_BEATS, 8 * MAX_WORKERS).cast("d")
+        self.states = part(_STATES, 8 * MAX_WORKERS).cast("q")
+        self.ejected_until: memoryview[float] = part(_EJECTED, 8 * MAX_SERVICES).cast("d")
+        self._ids = part(_IDS, 16 * ID_ENTRIES).cast("Q")
+        rows = [part(_LOADS + w * 4 * MAX_SERVICES, 4 * MAX_SERVICES) for w in range(MAX_WORKERS)]
+        self.loads = [row.cast("i") for row in rows]
         """In-flight requests: `loads[worker][slot]`. Only that worker writes its row."""
 
     def load(self, slot: int, workers: int) -> int:

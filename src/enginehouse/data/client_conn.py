@@ -1,7 +1,8 @@
-"""One connection of a client: bytes to requests, one at a time, in order.
+"""One connection of a client: its requests are answered one at a time, in order.
 
-Owns: the request parser, pipelining, body limits, the connection's phases and deadlines, closing without losing an
-answer. May not live here: anything about engines or models (`driver`, `intake`).
+Owns: pipelining, the connection's phases and deadlines, refusing what cannot be accepted, closing without losing an
+answer, giving back what its bodies held. May not live here: parsing (`request_reader`), anything about engines or
+models (`driver`, `intake`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,14 @@ import enum
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-import httptools
-
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
-from enginehouse.data.request import Request
+from enginehouse.data.request_reader import RequestReader, Stage
 from enginehouse.wire import errors, http1
-from enginehouse.wire.forward import read_facts
 
 if TYPE_CHECKING:
     from enginehouse.data.driver import Driver
+    from enginehouse.data.request import Request
     from enginehouse.data.tunnel import Tunnel
     from enginehouse.data.worker import Worker
 
@@ -38,9 +37,7 @@ LINGER: Final = 2.0
 class Phase(enum.Enum):
     """What the connection is at."""
 
-    IDLE = "idle"
-    HEAD = "head"
-    BODY = "body"
+    READING = "reading"
     BUSY = "busy"
     LINGER = "linger"
     TUNNEL = "tunnel"
@@ -48,32 +45,25 @@ class Phase(enum.Enum):
 
 
 class ClientConn(asyncio.Protocol):
-    """Parses requests, hands each whole one to a driver, and waits for it before the next."""
+    """Hands each whole request to a driver, and waits for it before the next."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         # the connection
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
-        self.peer = ""
-        self.phase = Phase.IDLE
-        self.due = worker.now() + worker.config.keepalive_timeout
-        self._body_started = 0.0
-        self._parser = httptools.HttpRequestParser(self)
+        self.phase = Phase.READING
+        self._due = worker.now() + worker.config.keepalive_timeout
+        self._stage_since = 0.0
         self._write_full_since = 0.0
-        # the request being read
-        self._request = Request("")
-        self._in_head = True
-        self._head_bytes = 0
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        # requests being answered or waiting
+        # requests
+        self._reader: RequestReader = None  # type: ignore[assignment]  # set by connection_made
         self.driver: Driver | None = None
         self.tunnel: Tunnel | None = None
         self._answering: Request | None = None
         self._waiting: deque[Request] = deque()
+        self._then_refuse: tuple[Request, Outcome, str] | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._then_refuse: tuple[Outcome, str] | None = None
         self._starting = False
         self._feeding = False
 
@@ -83,10 +73,11 @@ class ClientConn(asyncio.Protocol):
         """Note the peer; one connection too many is told so and closed."""
         self.transport = transport  # type: ignore[assignment]
         peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self._reader = RequestReader(self, self.worker.config, peer[0] if isinstance(peer, tuple) else "")
         self.worker.clients.add(self)
         if len(self.worker.clients) > self.worker.config.max_connections:
-            self._refuse(Outcome.CONNECTIONS_FULL, "")
+            self._reader.over = True
+            self._refuse(self._reader.current(), Outcome.CONNECTIONS_FULL, "")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: whatever runs for it ends now."""
@@ -124,172 +115,76 @@ class ClientConn(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, or keep for later while a request is being answered."""
-        phase = self.phase
-        if phase is Phase.TUNNEL and self.tunnel is not None:
-            self.tunnel.from_client(data)
-        elif phase is Phase.BUSY:
-            self._pending.append(data)
-            self._pending_bytes += len(data)
-            if self._pending_bytes > MAX_PENDING:
-                self.transport.pause_reading()
-        elif phase is not Phase.LINGER and phase is not Phase.CLOSED:
+        if self.phase is Phase.READING:
             self._feed(data)
+        elif self.phase is Phase.TUNNEL and self.tunnel is not None:
+            self.tunnel.from_client(data)
+        elif self.phase is Phase.BUSY:
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes > MAX_PENDING:
+            self.transport.pause_reading()
 
     def _feed(self, data: bytes) -> None:
-        if self.phase is Phase.IDLE:
-            self.phase = Phase.HEAD
-            self.due = self.worker.now() + self.worker.config.head_timeout
-        elif self.phase is Phase.BODY:
-            self._body_deadline()
+        stage = self._reader.stage
         self._feeding = True
-        try:
-            self._parser.feed_data(data)
-            if self._in_head and self.phase is Phase.HEAD:
-                self._head_bytes += len(data)
-                self._check_head_size()
-        except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserCallbackError as error:
-            self._bug(error.__context__ or error)
-        except httptools.HttpParserError as error:
-            self._refuse(Outcome.BAD_REQUEST, f"The request is not valid HTTP/1.1: {error}.")
-        finally:
-            self._feeding = False
+        self._reader.feed(data)
+        self._feeding = False
+        if self.phase is Phase.READING:
+            self._set_deadline(stage)
 
-    # -- httptools -----------------------------------------------------------------------------------------------------
+    def _set_deadline(self, before: Stage) -> None:
+        """A head has one deadline; a body may be silent for a while, but may not trickle."""
+        stage, now, config = self._reader.stage, self.worker.now(), self.worker.config
+        if stage is not before:
+            self._stage_since = now
+        if stage is Stage.HEAD:
+            self._due = self._stage_since + config.head_timeout
+        elif stage is Stage.BODY:
+            self._due = min(now, self._stage_since + self._reader.body_bytes / MIN_BODY_RATE) + config.body_timeout
 
-    def on_message_begin(self) -> None:
-        """A new request; also behind another one in the same read."""
-        self._request = Request(self.peer)
-        self._in_head = True
-        self._head_bytes = 0
+    # -- the reader's requests (request_reader.Sink) -------------------------------------------------------------------
 
-    def on_url(self, url: bytes) -> None:
-        """The target comes in pieces where reads cut it."""
-        self._request.target += url
-        self._head_bytes += len(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Trailers also come here: dropped."""
-        if self._in_head:
-            self._request.headers.append((name, value))
-            self._head_bytes += len(name) + len(value)
-
-    def on_headers_complete(self) -> None:
-        """Everything that can be refused by the head alone is refused here."""
-        self._in_head = False
-        request, parser = self._request, self._parser
-        request.method = parser.get_method()
-        request.version = parser.get_http_version()
-        facts = request.facts = read_facts(request.headers)
-        if self._ignoring:
+    def request_whole(self, request: Request, surplus: bytes) -> None:
+        """Answer it, or let it wait for the one before."""
+        if surplus:
+            self._keep(surplus)
+        if len(self._waiting) < MAX_PIPELINED:
+            self._waiting.append(request)
+            self._start_next()
             return
-        if self._head_bytes > self.worker.config.max_head:
-            self._check_head_size()
-            return
-        problem = http1.head_problem(
-            http1.HeadFacts(request.version, facts.hosts, facts.transfer_encodings, facts.expects)
-        )
-        if problem:
-            self._refuse(Outcome.BAD_REQUEST, problem)
-        elif request.method == b"CONNECT":
-            self._refuse(Outcome.METHOD_NOT_ALLOWED, "")
-        elif facts.length is not None and int(facts.length) > self.worker.config.max_body:
-            self._refuse(Outcome.BODY_TOO_LARGE, "")
-        elif facts.expects:
-            self._expected(facts.expects)
-        if not self._ignoring:
-            request.keep_alive = parser.should_keep_alive()
-            if self.driver is None:
-                self.phase = Phase.BODY
-                self._body_started = self.worker.now()
-                self._body_deadline()
+        self._reader.over = True
+        self.worker.give_body(len(request.body))
+        text = f"More than {MAX_PIPELINED} requests were sent ahead of their answers."
+        self._refuse(request, Outcome.BAD_REQUEST, text)
 
-    def on_body(self, data: bytes) -> None:
-        """Collect; refuse at the limit of one body or of all bodies together."""
-        if self._ignoring:
-            return
-        size = len(data)
-        if self._body_bytes + size > self.worker.config.max_body:
-            self._refuse(Outcome.BODY_TOO_LARGE, "")
-        elif not self.worker.take_body(size):
-            self._refuse(Outcome.BODIES_FULL, "")
-        else:
-            self._body.append(data)
-            self._body_bytes += size
+    def request_refused(self, request: Request, outcome: Outcome, message: str) -> None:
+        """Answer a request that was not even whole, behind the answers before it, and close."""
+        self._refuse(request, outcome, message)
 
-    def on_message_complete(self) -> None:
-        """The request is whole: answer it, or let it wait for the one before."""
-        if self._ignoring or self._parser.should_upgrade():
-            return
-        self._complete()
-
-    # -- the request being read ----------------------------------------------------------------------------------------
-
-    @property
-    def _ignoring(self) -> bool:
-        """True once a refusal is sent or waiting: what else the client sends is not looked at."""
-        return self._then_refuse is not None or self.phase in (Phase.LINGER, Phase.CLOSED)
-
-    def _check_head_size(self) -> None:
-        if self._head_bytes > self.worker.config.max_head:
-            self._refuse(Outcome.HEAD_TOO_LARGE, "")
-
-    def _body_deadline(self) -> None:
-        """Silence is cut after a while, and so is a body that trickles."""
-        allowed = self.worker.config.body_timeout
-        self.due = min(self.worker.now(), self._body_started + self._body_bytes / MIN_BODY_RATE) + allowed
-
-    def _expected(self, expects: list[bytes]) -> None:
-        if len(expects) != 1 or expects[0].strip().lower() != b"100-continue":
-            self._refuse(Outcome.EXPECTATION_FAILED, "")
-        elif self.driver is None and self._request.version == "1.1":
+    def continue_wanted(self) -> None:
+        """Behind an answer that is being written, the client has to send its body unasked."""
+        if self.driver is None:
             self.transport.write(http1.CONTINUE)
 
-    def _complete(self) -> None:
-        request = self._request
-        request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
-        if len(self._waiting) >= MAX_PIPELINED:
-            self._refuse(Outcome.BAD_REQUEST, f"More than {MAX_PIPELINED} requests were sent ahead of their answers.")
-            return
-        self._body_bytes = 0
-        self._waiting.append(request)
-        self._start_next()
+    def take_body(self, size: int) -> bool:
+        """The budget is the worker's."""
+        return self.worker.take_body(size)
 
-    def _drop_bodies(self) -> None:
-        """Give back what every request of this connection holds, in the one place where that is done."""
-        self.worker.give_body(self._body_bytes)
-        self._body = []
-        self._body_bytes = 0
-        self._drop_answering()
-        for request in self._waiting:
-            self.worker.give_body(len(request.body))
-        self._waiting.clear()
-
-    def _drop_answering(self) -> None:
-        request, self._answering = self._answering, None
-        if request is not None:
-            self.worker.give_body(len(request.body))
-
-    def _upgrade(self, surplus: bytes) -> None:
-        """GET + websocket becomes a tunnel; any other upgrade is ignored and the body read (RFC 9110 7.8)."""
-        if self._ignoring:
+    def bug(self, error: BaseException) -> None:
+        """A bug costs one request, not the connection's neighbours."""
+        self.worker.report_bug(error)
+        driver, self.driver = self.driver, None
+        if driver is not None and driver.fail():
+            self.transport.abort()
             return
-        request = self._request
-        if request.method == b"GET" and request.facts.upgrade.lower() == b"websocket":
-            request.websocket = True
-            request.keep_alive = False
-            if surplus:
-                self._pending.append(surplus)
-                self._pending_bytes += len(surplus)
-            self._complete()
-            return
-        # llhttp stops at an upgrade it was not asked to judge: read the same head again without the offer.
-        head = [b"%b %b HTTP/%b\r\n" % (request.method, request.target, request.version.encode())]
-        head += [b"%b: %b\r\n" % h for h in request.headers if h[0].lower() not in (b"upgrade", b"http2-settings")]
-        self._parser = httptools.HttpRequestParser(self)
-        self._feed(b"".join(head) + b"\r\n" + surplus)
+        self._then_refuse = None
+        request = self._answering or self._reader.current()
+        self._drop_bodies()
+        self._refuse(request, Outcome.BUG, "")
 
     # -- answering -----------------------------------------------------------------------------------------------------
 
@@ -298,20 +193,17 @@ class ClientConn(asyncio.Protocol):
         if self._starting:
             return
         self._starting = True
-        try:
-            while self._waiting and self.driver is None and self.phase not in (Phase.LINGER, Phase.CLOSED):
-                self.phase = Phase.BUSY
-                request = self._answering = self._waiting.popleft()
-                try:
-                    self.worker.begin(self, request)
-                except Exception as error:  # a bug must cost one request, not the connection's neighbours
-                    self._bug(error)
-        finally:
-            self._starting = False
+        while self._waiting and self.driver is None and self.phase in (Phase.READING, Phase.BUSY):
+            self.phase = Phase.BUSY
+            request = self._answering = self._waiting.popleft()
+            try:
+                self.worker.begin(self, request)
+            except Exception as error:  # whatever it was, the client gets an answer
+                self.bug(error)
+        self._starting = False
         if self.driver is None and not self._waiting and self._then_refuse is not None:
-            outcome, message = self._then_refuse
-            self._then_refuse = None
-            self._refuse(outcome, message)
+            refused, self._then_refuse = self._then_refuse, None
+            self._refuse(*refused)
 
     def answered(self, keep: bool) -> None:
         """The request is answered. `keep`: the connection may carry another one."""
@@ -322,46 +214,11 @@ class ClientConn(asyncio.Protocol):
         if not keep:
             self.close_gently()
             return
-        self.phase = Phase.IDLE
-        self.due = self.worker.now() + self.worker.config.keepalive_timeout
+        self.phase = Phase.READING
+        self._due = self.worker.now() + self.worker.config.keepalive_timeout
         self._start_next()
-        if self.phase is Phase.IDLE and self._pending and not self._feeding:
-            pending, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
-            self.transport.resume_reading()
-            self._feed(pending)
-
-    def enter_tunnel(self) -> bytes:
-        """From now on bytes go to `tunnel`. Returns those that came behind the upgrade request."""
-        self.phase = Phase.TUNNEL
-        pending, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
-        self.transport.resume_reading()
-        return pending
-
-    def leave_tunnel(self) -> None:
-        """The tunnel is over: close behind what was written."""
-        self.driver = None
-        self.close_gently()
-
-    def close_gently(self) -> None:
-        """Everything is written; drop what still comes, then close."""
-        if self.phase is Phase.CLOSED:
-            return
-        self.phase = Phase.LINGER
-        self.due = self.worker.now() + LINGER
-        self._drop_bodies()
-        self._pending.clear()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
-
-    def _refuse(self, outcome: Outcome, message: str) -> None:
-        """Answer a request that was not even whole, behind the answers before it, and close."""
-        if self.driver is not None or self._waiting:
-            self._then_refuse = (outcome, message)
-            return
-        self.transport.write(replies.refusal(self.worker, self._request, outcome, message))
-        self.close_gently()
+        if self.phase is Phase.READING and self._pending and not self._feeding:
+            self._feed(self._take_pending())
 
     def refuse_whole(self, request: Request, dialect: errors.Dialect, problem: errors.Unreadable) -> None:
         """Answer a request that is whole but cannot be accepted; the connection stays."""
@@ -369,17 +226,60 @@ class ClientConn(asyncio.Protocol):
         self.transport.write(replies.unreadable(self.worker, request, dialect, problem, keep))
         self.answered(keep)
 
-    def _bug(self, error: BaseException) -> None:
-        self.worker.report_bug(error)
-        driver, self.driver = self.driver, None
-        if driver is not None and driver.fail():
-            self.transport.abort()
+    def _refuse(self, request: Request, outcome: Outcome, message: str) -> None:
+        if self.driver is not None or self._waiting:
+            self._then_refuse = (request, outcome, message)
             return
-        self._then_refuse = None
+        self.transport.write(replies.refusal(self.worker, request, outcome, message))
+        self.close_gently()
+
+    def _take_pending(self) -> bytes:
+        pending, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
+        self.transport.resume_reading()
+        return pending
+
+    def enter_tunnel(self, tunnel: Tunnel) -> bytes:
+        """From now on bytes go to `tunnel`. Returns those that came ahead."""
+        self.tunnel = tunnel
+        self.phase = Phase.TUNNEL
+        return self._take_pending()
+
+    def leave_tunnel(self) -> None:
+        """The tunnel is over: close behind what was written."""
+        self.tunnel = self.driver = None
+        self.close_gently()
+
+    def close_gently(self) -> None:
+        """Everything is written; drop what still comes, then close."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.phase = Phase.LINGER
+        self._due = self.worker.now() + LINGER
         self._drop_bodies()
-        self._refuse(Outcome.BUG, "")
+        self._pending.clear()
+        self.transport.write_eof()
+
+    # -- bodies held ---------------------------------------------------------------------------------------------------
+
+    def _drop_answering(self) -> None:
+        request, self._answering = self._answering, None
+        if request is not None:
+            self.worker.give_body(len(request.body))
+
+    def _drop_bodies(self) -> None:
+        """Give back what every request of this connection holds."""
+        self.worker.give_body(self._reader.drop_body())
+        self._drop_answering()
+        for request in self._waiting:
+            self.worker.give_body(len(request.body))
+        self._waiting.clear()
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Open, and nothing of a request is there."""
+        return self.phase is Phase.READING and self._reader.stage is Stage.NOTHING
 
     def expire(self, now: float) -> None:
         """Called a few times a second."""
@@ -393,10 +293,12 @@ class ClientConn(asyncio.Protocol):
         elif self.phase is Phase.TUNNEL:
             if self.tunnel is not None:
                 self.tunnel.expire(now)
-        elif now >= self.due:
-            if self.phase in (Phase.HEAD, Phase.BODY):
-                self._refuse(Outcome.CLIENT_TOO_SLOW, "")
-            elif self.phase is Phase.IDLE:
-                self.transport.close()
-            elif not self.transport.get_write_buffer_size():
-                self.transport.abort()
+        elif now < self._due:
+            return
+        elif self.is_idle:
+            self.transport.close()
+        elif self.phase is Phase.READING:
+            self._reader.over = True
+            self._refuse(self._reader.current(), Outcome.CLIENT_TOO_SLOW, "")
+        elif not self.transport.get_write_buffer_size():
+            self.transport.abort()

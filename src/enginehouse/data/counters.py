@@ -83,9 +83,7 @@ class Counters:
         )
         failures, self._failures = tuple(self._failures), []
         self.changed = False
-        return Report(
-            worker=self._index, epoch=epoch, fleet_version=fleet_version, counts=counts, failures=failures
-        )
+        return Report(worker=self._index, epoch=epoch, fleet_version=fleet_version, counts=counts, failures=failures)
 
     def forget_except(self, services: dict[int, Service]) -> None:
         """A new fleet: counts of incarnations that are gone are dropped, so that the table stays bounded."""

@@ -148,9 +148,7 @@ class Driver:
     def _refuse(self, outcome: Outcome, message: str) -> None:
         """No answer of an engine reached the client: an error of our own."""
         keep = self._request.keep_alive and not self._worker.stopping
-        body = replies.error(
-            self._request, self._plan.route.dialect, outcome, message, None, self._our_lines(), keep
-        )
+        body = replies.error(self._request, self._plan.route.dialect, outcome, message, None, self._our_lines(), keep)
         self._conn.transport.write(body)
         self._conn.answered(keep)
 
@@ -235,7 +233,8 @@ class Driver:
         self._do(self._exchange.handle(Event.ENDED))
 
     def _normalise_gathered(self) -> None:
-        assert self._gathered is not None and self._head is not None
+        assert self._gathered is not None
+        assert self._head is not None
         body = bytes(self._gathered)
         better = errors.normalise(self._status, body, self._plan.route.dialect)
         if better is not None:

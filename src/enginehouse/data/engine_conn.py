@@ -225,5 +225,3 @@ class EngineConn(asyncio.Protocol):
             self._head_bytes = 0
         else:
             self._complete = True
-
-

@@ -142,5 +142,3 @@ class EnginePool:
     def idle_count(self) -> int:
         """Connections kept at the moment."""
         return sum(len(idle) for idle in self._idle.values())
-
-

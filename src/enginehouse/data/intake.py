@@ -13,9 +13,9 @@ from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.data.request import Request
 from enginehouse.wire import forwarded, multipart
-from enginehouse.wire.forward import request_id, request_lines
 from enginehouse.wire.errors import Unreadable
-from enginehouse.wire.paths import Kind, Where, Route, query_model, rename_query_model
+from enginehouse.wire.forward import request_id, request_lines
+from enginehouse.wire.paths import Kind, Route, Where, query_model, rename_query_model
 from enginehouse.wire.peek import peek, rename_model, text_bytes
 
 if TYPE_CHECKING:

@@ -85,5 +85,3 @@ def switching(head: AnswerHead, ours: bytes) -> bytes:
     """The head of a protocol switch, as the engine sent it."""
     upgrade = b"connection: Upgrade\r\nupgrade: %b\r\n" % (head.upgrade or b"websocket")
     return STATUS_LINES[101] + b"".join(head.lines) + ours + upgrade + b"\r\n"
-
-

@@ -32,8 +32,8 @@ class Tunnel:
     def open(self, head: bytes, surplus: bytes) -> None:
         """Tell the client (`head`, "" if it knows already), pass on what both sent ahead, and join."""
         client, engine = self._client, self._engine
-        client.tunnel = engine.tunnel = self
-        early = client.enter_tunnel()
+        engine.tunnel = self
+        early = client.enter_tunnel(self)
         if head or surplus:
             client.transport.write(head + surplus)
         if early:
@@ -92,6 +92,6 @@ class Tunnel:
         if self._over:
             return
         self._over = True
-        self._client.tunnel = self._engine.tunnel = None
+        self._engine.tunnel = None
         self._closed(outcome)
         self._client.leave_tunnel()

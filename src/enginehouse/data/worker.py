@@ -22,7 +22,7 @@ from enginehouse.core.fleet import Fleet, Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import CONTROL_SLOT, Shared, WorkerState
 from enginehouse.data import replies
-from enginehouse.data.client_conn import ClientConn, Phase
+from enginehouse.data.client_conn import ClientConn
 from enginehouse.data.control_link import REPORT_INTERVAL, ControlLink, follow_control
 from enginehouse.data.counters import Counters
 from enginehouse.data.driver import Driver
@@ -54,7 +54,7 @@ class Worker:
         self.index = index
         self.epoch = time.time_ns()
         self.now = time.monotonic
-        self.rng = random.Random(self.epoch)
+        self.rng = random.Random(self.epoch)  # noqa: S311 (spreads load, guards nothing)
         # routing
         self.fleet_version = 0
         self.table: Table = build(Fleet(version=0, synced=False), config)
@@ -63,7 +63,13 @@ class Worker:
         self._turns: dict[str, int] = {}
         self._shared = shared
         control = Service(
-            name="router", slot=CONTROL_SLOT, generation=1, host="router", addresses=(UNIX + api_path,), port=80, up=True
+            name="router",
+            slot=CONTROL_SLOT,
+            generation=1,
+            host="router",
+            addresses=(UNIX + api_path,),
+            port=80,
+            up=True,
         )
         self.control = Choice(control, "own")
         # connections
@@ -217,7 +223,7 @@ class Worker:
         while self.clients and self.now() - start < self.config.drain_timeout:
             if self.now() - start > min(STOP_GRACE, self.config.drain_timeout / 2):
                 for conn in tuple(self.clients):
-                    if conn.phase is Phase.IDLE:
+                    if conn.is_idle:
                         conn.transport.close()
             await asyncio.sleep(0.02)
         for conn in tuple(self.clients):

@@ -98,16 +98,14 @@ class Supervisor:
 
     def _unix(self, name: str) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.bind(os.path.join(self._directory, name))
+        sock.bind(f"{self._directory}/{name}")
         sock.listen(BACKLOG)
         return sock
 
     def start(self) -> None:
         """Start everything."""
         common = {"config": self._settings, "shared": self._memory_file, "lifeline": self._lifeline}
-        self._control = Child(
-            "control", "control", {**common, "api": self._api.fileno(), "wire": self._wire.fileno()}
-        )
+        self._control = Child("control", "control", {**common, "api": self._api.fileno(), "wire": self._wire.fileno()})
         self._keeper.add(self._control)
         paths = {"api_path": self._api.getsockname(), "wire_path": self._wire.getsockname()}
         for index, listener in enumerate(self._listeners):
@@ -183,7 +181,7 @@ def say(text: str) -> None:
 
 
 def supervise(config: RouterConfig, settings: bytes) -> int:
-    """Run the router until SIGTERM or SIGINT. `settings` is `config` as its children read it. Returns the exit status."""
+    """Run the router until SIGTERM or SIGINT; the exit status. `settings` is `config` as its children read it."""
     waiter = Waiter()
     try:
         supervisor = Supervisor(config, settings, waiter)

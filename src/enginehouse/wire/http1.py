@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import http
 import re
-from typing import NamedTuple
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -26,30 +25,23 @@ LAST_CHUNK = b"0\r\n\r\n"
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.%A-Za-z]+\])(?::[0-9]*)?")
 
 
-class HeadFacts(NamedTuple):
-    """What the checks need of a request's head: the values of four headers, as sent."""
+def head_problem(version: str, hosts: list[bytes], transfer_encodings: list[bytes]) -> str:
+    """Why a request's head must be refused with 400, or "". llhttp has checked the grammar before.
 
-    version: str
-    hosts: list[bytes]
-    transfer_encodings: list[bytes]
-    expects: list[bytes]
-
-
-def head_problem(facts: HeadFacts) -> str:
-    """Why a request's head must be refused with 400, or "". llhttp has checked the grammar before."""
-    if facts.version not in ("1.1", "1.0"):
-        return f"HTTP/{facts.version} is not spoken here; use HTTP/1.1."
-    hosts = facts.hosts
+    `hosts` and `transfer_encodings` are the values of these headers, one item a line.
+    """
+    if version not in ("1.1", "1.0"):
+        return f"HTTP/{version} is not spoken here; use HTTP/1.1."
     # RFC 9112 3.2: 400 for a 1.1 request without Host, and for any request with more than one.
-    if len(hosts) != 1 and not (facts.version == "1.0" and not hosts):
+    if len(hosts) != 1 and not (version == "1.0" and not hosts):
         return "The request must have exactly one Host header."
     if hosts and not _HOST.fullmatch(hosts[0]):
         return "The Host header is malformed."
-    if facts.transfer_encodings:
+    if transfer_encodings:
         # RFC 9112 6.1: HTTP/1.0 with Transfer-Encoding is faulty framing; codings other than chunked are not ours.
-        if facts.version == "1.0":
+        if version == "1.0":
             return "HTTP/1.0 has no Transfer-Encoding; send Content-Length."
-        if len(facts.transfer_encodings) > 1 or facts.transfer_encodings[0].strip().lower() != b"chunked":
+        if len(transfer_encodings) > 1 or transfer_encodings[0].strip().lower() != b"chunked":
             return "The only Transfer-Encoding accepted is 'chunked'."
     return ""
 
@@ -72,13 +64,3 @@ def answer_framing(method: bytes, status: int, chunked: bool, length: bytes | No
     if length is not None:
         return Framing.NONE if length == b"0" else Framing.LENGTH
     return Framing.EOF
-
-
-def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def head(status: int, headers: Headers) -> bytes:
-    """A head from scratch. Names and values must be known to be clean."""
-    return STATUS_LINES[status] + b"".join([n + b": " + v + b"\r\n" for n, v in headers]) + b"\r\n"
