@@ -56,7 +56,8 @@ def run_babysitter(config: BabysitterConfig) -> int:
     import uvloop
 
     from enginehouse.babysitter.main import run
-    from enginehouse.registry.client import RegistryClient
+    from enginehouse.babysitter.registration import Errors
+    from enginehouse.registry.client import Conflict, RegistryClient, RegistryError, Unknown
 
     try:
         token = read_token(config.registry_token_file)
@@ -64,7 +65,14 @@ def run_babysitter(config: BabysitterConfig) -> int:
         print(f"babysitter: {error}", file=sys.stderr)
         return 2
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(config, lambda session: RegistryClient(config.registry_url, token, session), os.environ))
+        return runner.run(
+            run(
+                config,
+                lambda session: RegistryClient(config.registry_url, token, session),
+                Errors(unknown=Unknown, conflict=Conflict, failed=RegistryError),
+                os.environ,
+            )
+        )
 
 
 def run_sim(config: SimConfig) -> int:

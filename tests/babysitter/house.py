@@ -178,6 +178,13 @@ def sim_args(port: int, **settings: Any) -> dict[str, Any]:
     return {"type": "command", "command": f"{sys.executable} -m enginehouse.sim", "args": args}
 
 
+def toml(value: Any) -> str:
+    """A value as TOML: JSON but for tables."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
 @asynccontextmanager
 async def sitter(tmp_path: Path, config: dict[str, Any], **environment: str) -> AsyncIterator[Sitter]:
     """A babysitter process; at the end it is stopped if it still runs, and nothing of it may be left."""
@@ -192,10 +199,10 @@ async def sitter(tmp_path: Path, config: dict[str, Any], **environment: str) -> 
         "stop_timeout": 2.0,
     }
     config = config | {"bind": "127.0.0.1", "babysitter": limits | config.get("babysitter", {})}
-    file = tmp_path / f"{config['name']}.json"
-    file.write_text(json.dumps(config))
+    file = tmp_path / f"{config['name']}.toml"
+    file.write_text("".join(f"{key} = {toml(value)}\n" for key, value in config.items()))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.babysitter.launch", str(file)),
+        *(sys.executable, "-m", "enginehouse.cli.main", "babysitter", "--config-file", str(file)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, **environment},

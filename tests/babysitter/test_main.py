@@ -17,6 +17,7 @@ import pytest
 
 from enginehouse.babysitter import keeper
 from enginehouse.babysitter.main import run
+from enginehouse.babysitter.registration import Errors
 from enginehouse.core.config.babysitter import BabysitterConfig
 from enginehouse.core.config.base import from_mapping
 from tests.babysitter.conftest import Start
@@ -419,7 +420,8 @@ async def refused(config: dict[str, Any]) -> tuple[int, list[str]]:
         raise AssertionError("nothing to register")
 
     async with asyncio.timeout(DEADLINE):
-        code = await run(from_mapping(BabysitterConfig, config), no_client, os.environ, lines.append)
+        errors = Errors(LookupError, LookupError, LookupError)
+        code = await run(from_mapping(BabysitterConfig, config), no_client, errors, os.environ, lines.append)
     return code, lines
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from enginehouse.babysitter.recipes import WILDCARDS
-from enginehouse.babysitter.registration import Registration, RegistryClient
+from enginehouse.babysitter.registration import Errors, Registration, RegistryClient
 from enginehouse.core.config.babysitter import BabysitterConfig
 from enginehouse.core.config.base import ConfigError
 from enginehouse.core.record import INFERENCE, Record, RecordError, default_url, parse_record
@@ -25,14 +25,16 @@ ADDRESS_PAUSE = 2.0
 class Agent:
     """Both registrations of one babysitter. Without a registry it only knows the address."""
 
-    def __init__(self, config: BabysitterConfig, client: RegistryClient | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: BabysitterConfig, client: RegistryClient | None, errors: Errors, say: Callable[[str], None]
+    ) -> None:
         self.address = "" if config.host in WILDCARDS else config.host
         """What is registered as host, never a wildcard; "" while it is not known."""
         self._config = config
         self._say = say
         self._wanted: tuple[str, list[dict[str, Any]]] | None = None
         interval = config.babysitter.heartbeat_interval
-        self._registrations = [Registration(client, interval, say) for _ in range(2)] if client else []
+        self._registrations = [Registration(client, errors, interval, say) for _ in range(2)] if client else []
 
     async def start(self) -> None:
         """Register the babysitter. Returns when its address is known, which may take as long as the network does."""

@@ -22,7 +22,7 @@ from enginehouse.babysitter.api import application
 from enginehouse.babysitter.keeper import Keeper, answers, port_is_taken, taken
 from enginehouse.babysitter.logs import Output
 from enginehouse.babysitter.readiness import Prober
-from enginehouse.babysitter.registration import RegistryClient
+from enginehouse.babysitter.registration import Errors, RegistryClient
 from enginehouse.core.config.babysitter import BabysitterConfig
 from enginehouse.core.config.base import ConfigError
 from enginehouse.core.record import default_url
@@ -31,19 +31,28 @@ MakeClient = Callable[[aiohttp.ClientSession], RegistryClient]
 Say = Callable[[str], None]
 
 
+def print_line(line: str) -> None:
+    """To the standard output, at once."""
+    print(line, flush=True)
+
+
 async def run(
-    config: BabysitterConfig, make_client: MakeClient, environ: Mapping[str, str], say: Say | None = None
+    config: BabysitterConfig,
+    make_client: MakeClient,
+    errors: Errors,
+    environ: Mapping[str, str],
+    say: Say = print_line,
 ) -> int:
     """Look after one engine until SIGTERM or SIGINT; the exit status.
 
-    `make_client` makes the client of `config.registry_url`; it is not called where that is empty. `environ` is what
-    the engine inherits. `say` takes the lines that are printed: first our URL, then what happens.
+    `make_client` makes the client of `config.registry_url`; it is not called where that is empty. `errors` are what
+    its calls raise. `environ` is what the engine inherits. `say` takes the lines that are printed: first our URL, then
+    what happens.
     Returns 0 after a clean stop, 1 where the engine had failed for good or the start was refused (the line said says
     why and what to do).
     """
-    say = say or printed
     try:
-        keeping = Babysitter(config, make_client, environ, say)
+        keeping = Babysitter(config, make_client, errors, environ, say)
         await keeping.start()
     except (ConfigError, OSError) as error:
         say(f"{config.name}: cannot start: {error}")
@@ -54,23 +63,20 @@ async def run(
     return await keeping.run()
 
 
-def printed(line: str) -> None:
-    """To the standard output, at once."""
-    print(line, flush=True)
-
-
 class Babysitter:
     """All parts of one babysitter. `start`, then `run`; `stop` makes `run` return, called again it hurries.
 
     A process may hold several, each on a port of its own.
     """
 
-    def __init__(self, config: BabysitterConfig, make_client: MakeClient, environ: Mapping[str, str], say: Say) -> None:
+    def __init__(
+        self, config: BabysitterConfig, make_client: MakeClient, errors: Errors, environ: Mapping[str, str], say: Say
+    ) -> None:
         """Raises `ConfigError` for a configuration that cannot work, `OSError` where the log cannot be written."""
         check_record(config)
         self.config = config
         self._say = say
-        self._make_client = make_client
+        self._make_client, self._errors = make_client, errors
         self._order = recipes.order(config, environ)
         self._key = recipes.api_key(config, environ)
         limits = config.babysitter
@@ -92,7 +98,7 @@ class Babysitter:
             client = None
             if config.registry_url:
                 client = self._make_client(await stack.enter_async_context(aiohttp.ClientSession()))
-            self._agent = Agent(config, client, self._tell)
+            self._agent = Agent(config, client, self._errors, self._tell)
             self.keeper = Keeper(config, self._order, self._prober(), self._output, self._agent, self._tell)
             await self._listen()
             self._say(default_url(self._shown_host(), config.port + 1))

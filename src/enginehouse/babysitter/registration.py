@@ -10,37 +10,44 @@ import asyncio
 import random
 import uuid
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from enginehouse.core.record import Record
 from enginehouse.machines import lease
-from enginehouse.machines.lease import Accepted, Failed, Lease, State, Superseded, Unknown
-
-Answer = Accepted | Unknown | Superseded | Failed
+from enginehouse.machines.lease import Lease, State
 
 #: Seconds that taking back a registration may take when we stop.
 RELEASE_DEADLINE = 2.0
 
 
 class RegistryClient(Protocol):
-    """Calls to one registry. Each is bounded in time and returns what came of it; none raises for a failed call."""
+    """Calls to one registry. Each is bounded in time and raises one of `Errors` where it was not carried out."""
 
-    async def register(self, record: Record, lease: str) -> Answer:
+    async def register(self, record: Record, lease: str) -> str:
         """POST a record."""
 
-    async def heartbeat(self, name: str, lease: str, status: str) -> Answer:
+    async def heartbeat(self, name: str, lease: str, status: str) -> None:
         """Renew it. The status is the record's: a heartbeat may not make a degraded engine look well."""
 
-    async def release(self, name: str, lease: str) -> Answer:
+    async def unregister(self, name: str, lease: str) -> None:
         """DELETE it."""
+
+
+class Errors(NamedTuple):
+    """What the client raises. `failed` is the base of the others; its text may be shown."""
+
+    unknown: type[Exception]
+    conflict: type[Exception]
+    failed: type[Exception]
 
 
 class Registration:
     """One record under its lease machine."""
 
-    def __init__(self, client: RegistryClient, interval: float, say: Callable[[str], None]) -> None:
+    def __init__(self, client: RegistryClient, errors: Errors, interval: float, say: Callable[[str], None]) -> None:
         """`interval`: seconds between two heartbeats."""
         self._client = client
+        self._errors = errors
         self._say = say
         self._lease = Lease(interval, random.random)
         self._record: Record | None = None
@@ -87,17 +94,26 @@ class Registration:
         self._report()
 
     async def _carry_out(self, command: lease.Command) -> None:
+        answer: lease.Event = lease.Accepted()
+        try:
+            await self._make_call(command)
+        except self._errors.unknown:
+            answer = lease.Unknown()
+        except self._errors.conflict:
+            answer = lease.Superseded()
+        except self._errors.failed as error:
+            answer = lease.Failed(str(error))
+        self._tell(answer)
+
+    async def _make_call(self, command: lease.Command) -> None:
         assert self._record is not None
-        name = self._record.name
-        answer: Answer
         match command:
             case lease.Register(token):
-                answer = await self._client.register(self._record, token)
+                await self._client.register(self._record, token)
             case lease.Heartbeat(token):
-                answer = await self._client.heartbeat(name, token, self._record.status)
+                await self._client.heartbeat(self._record.name, token, self._record.status)
             case lease.Release(token):
-                answer = await self._client.release(name, token)
-        self._tell(answer)
+                await self._client.unregister(self._record.name, token)
 
     def _report(self) -> None:
         """One line when something changes, not one for each attempt."""
