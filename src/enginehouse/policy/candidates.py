@@ -11,7 +11,11 @@ from enginehouse.core.fleet import Service
 
 
 def usable(
-    services: Sequence[Service], tried: tuple[str, ...], ejected_until: memoryview, now: float, cache_type: str = ""
+    services: Sequence[Service],
+    tried: tuple[str, ...],
+    ejected_until: memoryview[float],
+    now: float,
+    cache_type: str = "",
 ) -> Sequence[Service]:
     """Those neither tried nor ejected, and of `cache_type` if one is given. Often none.
 
@@ -25,7 +29,7 @@ def usable(
 
 
 def candidates(
-    services: Sequence[Service], tried: tuple[str, ...], ejected_until: memoryview, now: float, cache_type: str
+    services: Sequence[Service], tried: tuple[str, ...], ejected_until: memoryview[float], now: float, cache_type: str
 ) -> Sequence[Service]:
     """Who may get the attempt: never one already tried, an ejected one only where all that are left are ejected.
 

@@ -38,7 +38,7 @@ class LoadView:
     def __init__(self, shared: Shared, workers: int) -> None:
         self.ejected_until = shared.ejected_until
         """Per slot: no requests before this time, in seconds."""
-        self.loads: Sequence[memoryview] = tuple(shared.loads[:workers])
+        self.loads: Sequence[memoryview[int]] = tuple(shared.loads[:workers])
         """Per worker a row of in-flight requests per slot."""
 
 
@@ -130,11 +130,11 @@ def _at_home(entry: Entry, ask: Ask, tried: tuple[str, ...], view: LoadView, now
     return Choice(found[0], "only") if len(found) == 1 else Choice(home(key, found), "session")
 
 
-Chooser = Callable[[Sequence[Service], Sequence[Service], Sequence[memoryview], int, Chance], Service]
+Chooser = Callable[[Sequence[Service], Sequence[Service], "Sequence[memoryview[int]]", int, Chance], Service]
 """(candidates, the same in smooth weighted order, loads, turn, rng) -> the chosen one. At least two candidates."""
 
 
-def load_of(service: Service, loads: Sequence[memoryview]) -> float:
+def load_of(service: Service, loads: Sequence[memoryview[int]]) -> float:
     """Requests in flight per unit of weight."""
     slot = service.slot
     total = 0
@@ -144,14 +144,14 @@ def load_of(service: Service, loads: Sequence[memoryview]) -> float:
 
 
 def round_robin(
-    _found: Sequence[Service], rotation: Sequence[Service], _loads: Sequence[memoryview], turn: int, _rng: Chance
+    _found: Sequence[Service], rotation: Sequence[Service], _loads: Sequence[memoryview[int]], turn: int, _rng: Chance
 ) -> Service:
     """Each in its turn, as often as its weight says, never in bursts."""
     return rotation[turn % len(rotation)]
 
 
 def least_load(
-    found: Sequence[Service], rotation: Sequence[Service], loads: Sequence[memoryview], turn: int, _rng: Chance
+    found: Sequence[Service], rotation: Sequence[Service], loads: Sequence[memoryview[int]], turn: int, _rng: Chance
 ) -> Service:
     """The one with the fewest requests in flight per unit of weight; those that tie take turns by weight."""
     least = inf
@@ -176,7 +176,7 @@ def least_load(
 
 
 def two_choices(
-    _found: Sequence[Service], rotation: Sequence[Service], loads: Sequence[memoryview], _turn: int, rng: Chance
+    _found: Sequence[Service], rotation: Sequence[Service], loads: Sequence[memoryview[int]], _turn: int, rng: Chance
 ) -> Service:
     """Two drawn by weight; the less loaded of them (Mitzenmacher, "The power of two choices", 2001)."""
     places = len(rotation)
@@ -188,7 +188,7 @@ def two_choices(
 
 
 def random(
-    _found: Sequence[Service], rotation: Sequence[Service], _loads: Sequence[memoryview], _turn: int, rng: Chance
+    _found: Sequence[Service], rotation: Sequence[Service], _loads: Sequence[memoryview[int]], _turn: int, rng: Chance
 ) -> Service:
     """Any, as often as its weight says."""
     return rotation[int(rng.random() * len(rotation))]
