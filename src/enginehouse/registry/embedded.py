@@ -173,10 +173,12 @@ class EmbeddedStore:
         return len(names)
 
     async def _change(self, name: str, decide: Decision) -> Entry:
+        before = self._entries.get(name)
         entry = await self._submit(name, decide)
         if entry is None or name not in self._heard:
             raise UnknownService(name)  # removed by somebody else in the same moment
-        self._beat(name)
+        if entry is before:
+            self._beat(name)
         return entry
 
     async def _submit(self, name: str, decide: Decision, *, expires: bool = False) -> Entry | None:

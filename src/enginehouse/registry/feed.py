@@ -34,10 +34,9 @@ KEEPALIVE = 5.0
 class Feed:
     """Follows a store; `follow` serves one follower."""
 
-    def __init__(self, store: Store, observer: Observer, keepalive: float = KEEPALIVE) -> None:
+    def __init__(self, store: Store, observer: Observer) -> None:
         self._store = store
         self._observer = observer
-        self._keepalive = keepalive
         self._history: deque[bytes] = deque()
         self._bytes = 0
         self._moved = asyncio.Event()
@@ -123,7 +122,7 @@ class Feed:
     async def _wait(self) -> bytes:
         """Until something moved; b"" then, a comment if nothing did for a while."""
         try:
-            async with asyncio.timeout(self._keepalive):
+            async with asyncio.timeout(KEEPALIVE):
                 await self._moved.wait()
             return b""
         except TimeoutError:
