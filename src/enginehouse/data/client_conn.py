@@ -20,7 +20,7 @@ from enginehouse.wire import errors, http1
 if TYPE_CHECKING:
     from enginehouse.data.driver import Driver
     from enginehouse.data.request import Request
-    from enginehouse.data.tunnel import Tunnel
+    from enginehouse.data.tunnel import Pipe
     from enginehouse.data.worker import Worker
 
 #: Requests parsed ahead of the one being answered; more are a client's error.
@@ -58,7 +58,7 @@ class ClientConn(asyncio.Protocol):
         # requests
         self._reader: RequestReader = None  # type: ignore[assignment]  # set by connection_made
         self.driver: Driver | None = None
-        self.tunnel: Tunnel | None = None
+        self.tunnel: Pipe | None = None
         self._answering: Request | None = None
         self._waiting: deque[Request] = deque()
         self._then_refuse: tuple[Request, Outcome, str] | None = None
@@ -238,11 +238,17 @@ class ClientConn(asyncio.Protocol):
         self.transport.resume_reading()
         return pending
 
-    def enter_tunnel(self, tunnel: Tunnel) -> bytes:
+    def enter_tunnel(self, tunnel: Pipe) -> bytes:
         """From now on bytes go to `tunnel`. Returns those that came ahead."""
         self.tunnel = tunnel
         self.phase = Phase.TUNNEL
         return self._take_pending()
+
+    def await_tunnel(self, early: bytes) -> None:
+        """The tunnel is being made by a driver: what came ahead and what comes now waits for it."""
+        self.tunnel = None
+        self.phase = Phase.BUSY
+        self._keep(early)
 
     def leave_tunnel(self) -> None:
         """The tunnel is over: close behind what was written."""

@@ -22,6 +22,7 @@ from enginehouse.policy.choose import Choice, Refusal, choose
 from enginehouse.wire import errors
 from enginehouse.wire.forward import AnswerHead
 from enginehouse.wire.http1 import Framing, Headers, answer_framing
+from enginehouse.wire.realtime import close_frame
 
 if TYPE_CHECKING:
     from enginehouse.data.client_conn import ClientConn
@@ -147,6 +148,10 @@ class Driver:
 
     def _refuse(self, outcome: Outcome, message: str) -> None:
         """No answer of an engine reached the client: an error of our own."""
+        if self._plan.switched:
+            self._conn.transport.write(close_frame(1013, message))
+            self._conn.answered(False)
+            return
         keep = self._request.keep_alive and not self._worker.stopping
         body = replies.error(self._request, self._plan.route.dialect, outcome, message, None, self._our_lines(), keep)
         self._conn.transport.write(body)
@@ -173,6 +178,9 @@ class Driver:
         head = self._head = AnswerHead(headers)
         framing = answer_framing(self._request.method, status, head.chunked, head.length)
         if status == 101:
+            return framing
+        if self._plan.switched:
+            self.answer_broke(Outcome.BAD_RESPONSE, f"it answered {status} to the WebSocket's handshake")
             return framing
         if status >= 400 and framing is not Framing.NONE and not self._plan.own and self._may_normalise(head):
             self._gathered = bytearray()
@@ -253,7 +261,7 @@ class Driver:
         if not self._request.websocket or self._status != 101 or self._head is None or self._engine is None:
             self.answer_broke(Outcome.BAD_RESPONSE, "it switched protocols without being asked")
             return
-        lines = replies.switching(self._head, self._our_lines())
+        lines = b"" if self._plan.switched else replies.switching(self._head, self._our_lines())
         Tunnel(self._conn, self._engine, self._worker.config.idle_timeout, self._tunnel_closed).open(lines, surplus)
 
     def _tunnel_closed(self, outcome: Outcome) -> None:

@@ -40,6 +40,8 @@ class Plan(NamedTuple):
     ask: Ask
     target: bytes
     body: bytes
+    switched: bool = False
+    """The client's side is a WebSocket already."""
 
     def engine_head(self, service: Service) -> bytes:
         """The head as this service gets it: the client's, less what is not for it, with what we add."""
@@ -63,8 +65,11 @@ class Plan(NamedTuple):
         )
 
 
-def read_plan(worker: Worker, request: Request, route: Route) -> Plan:
-    """Read what is needed to route the request. Raises `Unreadable` for one that cannot be accepted."""
+def read_plan(worker: Worker, request: Request, route: Route, realtime_model: str = "") -> Plan:
+    """Read what is needed to route the request. Raises `Unreadable` for one that cannot be accepted.
+
+    `realtime_model` was named within a WebSocket that the router has accepted already.
+    """
     if route.outcome is not None:
         raise Unreadable(route.outcome, "")
     facts = request.facts
@@ -73,7 +78,7 @@ def read_plan(worker: Worker, request: Request, route: Route) -> Plan:
     target = route.target
     if route.kind is Kind.OWN:
         return Plan(request, route, sent, forwarded_for, True, Ask(), target, request.body)
-    named = _read_names(worker, request, route, target)
+    named = _Names(realtime_model) if realtime_model else _read_names(worker, request, route, target)
     entry = worker.table.models.get(named.model) if named.model else None
     ask = Ask(
         model=named.model,
@@ -82,9 +87,9 @@ def read_plan(worker: Worker, request: Request, route: Route) -> Plan:
         cache_type=_cache_type(worker, request.body, route),
     )
     body = request.body
-    if entry is not None and entry.model != named.model:
+    if entry is not None and entry.model != named.model and not realtime_model:
         target, body = _rename(route, facts.content_type, target, body, entry.model)
-    return Plan(request, route, sent, forwarded_for, False, ask, target, body)
+    return Plan(request, route, sent, forwarded_for, False, ask, target, body, bool(realtime_model))
 
 
 class _Names(NamedTuple):

@@ -85,3 +85,16 @@ def switching(head: AnswerHead, ours: bytes) -> bytes:
     """The head of a protocol switch, as the engine sent it."""
     upgrade = b"connection: Upgrade\r\nupgrade: %b\r\n" % (head.upgrade or b"websocket")
     return STATUS_LINES[101] + b"".join(head.lines) + ours + upgrade + b"\r\n"
+
+
+def accepting(worker: Worker, request: Request, key: bytes, protocol: bytes | None) -> bytes:
+    """The head that accepts a WebSocket (RFC 6455 4.2.2) whose service is not known yet."""
+    sent = request_id(request.facts.request_id) or worker.new_request_id()
+    chosen = b"sec-websocket-protocol: %b\r\n" % protocol if protocol else b""
+    return STATUS_LINES[
+        101
+    ] + b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: %b\r\n%bx-request-id: %b\r\n\r\n" % (
+        key,
+        chosen,
+        sent,
+    )

@@ -6,13 +6,35 @@ Owns: joining, back-pressure, the silence deadline, closing both. May not live h
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from enginehouse.core.outcome import Outcome
 
 if TYPE_CHECKING:
     from enginehouse.data.client_conn import ClientConn
     from enginehouse.data.engine_conn import EngineConn
+
+
+class Pipe(Protocol):
+    """Where a client's connection leads after a protocol switch."""
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes of the client."""
+
+    def client_lost(self) -> None:
+        """The client closed."""
+
+    def client_full(self) -> None:
+        """The client reads too slowly."""
+
+    def client_free(self) -> None:
+        """The client caught up."""
+
+    def expire(self, now: float) -> None:
+        """Called a few times a second."""
+
+    def stop(self) -> None:
+        """The worker stops."""
 
 
 class Tunnel:

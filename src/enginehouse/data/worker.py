@@ -28,11 +28,12 @@ from enginehouse.data.counters import Counters
 from enginehouse.data.driver import Driver
 from enginehouse.data.engine_pool import UNIX, EnginePool
 from enginehouse.data.intake import read_plan
+from enginehouse.data.realtime import Realtime
 from enginehouse.data.request import Request
 from enginehouse.policy.choose import Choice, LoadView
 from enginehouse.policy.table import Table, build
 from enginehouse.wire.errors import Dialect, Unreadable
-from enginehouse.wire.paths import Classifier, Kind
+from enginehouse.wire.paths import Classifier, Kind, Where
 
 #: Seconds between two looks at every connection's deadline.
 SWEEP: Final = 0.25
@@ -93,6 +94,9 @@ class Worker:
         route = self.classify(request.method, request.target)
         if route.kind is Kind.LIVE:
             self._answer_live(conn, request, route.path)
+            return
+        if request.websocket and route.where is Where.REALTIME and b"model=" not in route.target:
+            Realtime(self, conn, request, route).open()
             return
         try:
             plan = read_plan(self, request, route)
