@@ -27,6 +27,9 @@ from enginehouse.core.config.babysitter import BabysitterConfig
 from enginehouse.core.config.base import ConfigError
 from enginehouse.core.record import default_url
 
+#: Seconds in which further signals mean the same stop: Ctrl-C comes from the terminal and again from who started us.
+SAME_STOP = 1.0
+
 MakeClient = Callable[[aiohttp.ClientSession], RegistryClient]
 Say = Callable[[str], None]
 
@@ -86,6 +89,7 @@ class Babysitter:
         except OSError as error:
             raise OSError(f"{path} cannot be written ({error.strerror}): set log_dir to a directory that can") from None
         self._stack = AsyncExitStack()
+        self._asked_at: float | None = None
 
     async def start(self) -> None:
         """Listen and make everything ready, but start no engine yet. Raises `OSError` for a port that is taken."""
@@ -123,8 +127,11 @@ class Babysitter:
         return 1 if self.keeper.failed else 0
 
     def stop(self) -> None:
-        """Withdraw, drain, terminate; called again: hurry."""
-        self.keeper.stop()
+        """Withdraw, drain, terminate; called again a while later: hurry."""
+        now = asyncio.get_running_loop().time()
+        if self._asked_at is None or now - self._asked_at > SAME_STOP:
+            self._asked_at = now
+            self.keeper.stop()
 
     def _prober(self) -> Prober:
         config = self.config
