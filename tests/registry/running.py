@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -80,6 +80,19 @@ class RegistryProcess:
         return self.process.returncode
 
 
+T = TypeVar("T")
+
+
+async def until(ask: Callable[[], Awaitable[T]], fits: Callable[[T], bool]) -> T:
+    """Ask again and again until the answer fits; the answer."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            answer = await ask()
+            if fits(answer):
+                return answer
+            await asyncio.sleep(0.02)
+
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -87,9 +100,9 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 async def stub(handler: Handler, port: int = 0) -> AsyncIterator[int]:
     """A service that answers every request with `handler`; its port."""
     server = web.Server(handler)
-    runner = web.ServerRunner(server)
+    runner = web.ServerRunner(server, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=0.1, reuse_address=True, reuse_port=True)
+    site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True, reuse_port=True)
     await site.start()
     try:
         yield int(runner.addresses[0][1])
