@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from enginehouse.data.intake import Plan
     from enginehouse.data.worker import Worker
 
+#: Control answers by then or not at all; engines have times of their own. Seconds.
+CONTROL_TIMEOUT: Final = 10.0
 #: An engine's error body up to this size is looked at and put into the dialect of the request.
 MAX_ERROR_BODY: Final = 64 * 1024
 
@@ -106,7 +108,7 @@ class Driver:
         assert self._service is not None
         plan, request = self._plan, self._request
         self._sent = now = self._worker.now()
-        self._due = now + self._worker.config.first_byte_timeout
+        self._due = now + (CONTROL_TIMEOUT if plan.own else self._worker.config.first_byte_timeout)
         conn.send(self, request.method, plan.engine_head(self._service), plan.body)
 
     def _connect_failed(self, outcome: Outcome, why: str) -> None:

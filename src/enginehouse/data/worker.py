@@ -7,6 +7,7 @@ stopping. May not live here: anything about one request (`driver`) or one connec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import os
@@ -40,6 +41,8 @@ SWEEP: Final = 0.25
 #: Idle connections of clients stay this long after a stop was asked for: a request on its way is still answered, with
 #: `Connection: close`. Seconds.
 STOP_GRACE: Final = 1.0
+#: A new worker waits this long for the first fleet before it accepts connections. Seconds.
+FIRST_FLEET: Final = 2.0
 #: Least time between two reports made because of failures. Seconds.
 FAILURE_INTERVAL: Final = 0.05
 #: Tables of turns are started anew above this many models.
@@ -84,6 +87,7 @@ class Worker:
         self._id_base = os.urandom(6).hex()
         self._id_count = 0
         self.stopping = False
+        self._synced = asyncio.Event()
         self._reported_at = 0.0
 
     # -- for one request -----------------------------------------------------------------------------------------------
@@ -176,6 +180,8 @@ class Worker:
 
     def use_fleet(self, fleet: Fleet) -> None:
         """Replace the table; requests that run keep what they have chosen."""
+        if fleet.synced:
+            self._synced.set()
         self.fleet_version = fleet.version
         self.table = build(fleet, self.config)
         self.pool.retain((*fleet.services, self.control.service))
@@ -200,9 +206,12 @@ class Worker:
     async def run(self, listener: socket.socket, wire_path: str, stop: asyncio.Event) -> None:
         """Serve until `stop` is set and everything is drained, or the deadline has passed."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: ClientConn(self), sock=listener, backlog=BACKLOG)
         link = loop.create_task(follow_control(self, wire_path))
         beating = loop.create_task(self._beat_forever())
+        with contextlib.suppress(TimeoutError):
+            # Connections wait in the queue of a socket that the supervisor holds: better than to refuse them.
+            await asyncio.wait_for(self._synced.wait(), FIRST_FLEET)
+        server = await loop.create_server(lambda: ClientConn(self), sock=listener, backlog=BACKLOG)
         self._shared.states[self.index] = WorkerState.SERVING
         gc.freeze()
         await stop.wait()

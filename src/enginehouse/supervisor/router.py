@@ -187,6 +187,7 @@ def supervise(config: RouterConfig, settings: bytes) -> int:
         supervisor = Supervisor(config, settings, waiter)
     except OSError as error:
         say(f"cannot listen on {config.host} port {config.port}: {error.strerror}; choose another with --router-port")
+        waiter.close()
         return 1
     print(supervisor.url, flush=True)
     supervisor.start()

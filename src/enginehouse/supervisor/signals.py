@@ -26,9 +26,8 @@ class Waiter:
             end.setblocking(False)
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         self._selector.register(self._wake, selectors.EVENT_READ, self._drain)
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._on_stop)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
+        self._before = {number: signal.signal(number, self._on_stop) for number in STOP_SIGNALS}
+        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
 
     def _on_stop(self, number: int, frame: object) -> None:
         self.stop_asked = True
@@ -50,7 +49,9 @@ class Waiter:
             key.data()
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Give back the descriptors and the signals."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         signal.set_wakeup_fd(-1)
         self._selector.close()
         self._wake.close()
