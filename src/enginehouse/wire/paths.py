@@ -228,9 +228,6 @@ class Classifier:
         return route
 
 
-_QUERY_MODEL = re.compile(rb"(?:^|&)model=([^&#]*)")
-
-
 def query_model(target: bytes) -> str | None:
     """The model in the query (`?model=`), or None.
 
@@ -253,4 +250,8 @@ def rename_query_model(target: bytes, new: str) -> bytes:
     """The same target with another model in its query; nothing else changes."""
     path, mark, query = target.partition(b"?")
     value = quote(new, safe="").encode()
-    return path + mark + _QUERY_MODEL.sub(lambda m: m[0][: m.start(1) - m.start()] + value, query, count=1)
+    parts = []
+    for part in query.split(b"&"):
+        name, equals, _ = part.partition(b"=")
+        parts.append(name + equals + value if unquote_to_bytes(name) == b"model" else part)
+    return path + mark + b"&".join(parts)

@@ -12,7 +12,7 @@ _TAIL = 64
 _BLANK_LINE = (b"\n\n", b"\r\r", b"\n\r\n", b"\n\r", b"\r\r\n")
 #: The end of a stream: chat completions, messages (both short, so that they stand in the tail), responses (whose last
 #: event holds the whole answer: its name is looked for as it passes).
-_LAST = re.compile(rb"data: ?\[DONE\]\s*\Z|message_stop\"\s*\}\s*\Z|event: ?message_stop[\r\n]")
+_LAST = re.compile(rb"data: ?\[DONE\]\s*\Z|\"type\": ?\"message_stop\"\s*\}\s*\Z|event: ?message_stop[\r\n]")
 _RESPONSES_LAST = re.compile(
     rb"event: ?response\.(?:completed|failed|incomplete)[\r\n]|\"type\": ?\"response\.(?:completed|failed|incomplete)\""
 )
