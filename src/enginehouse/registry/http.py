@@ -15,17 +15,19 @@ from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from enginehouse.core.record import RecordError
-from enginehouse.core.units import KIB, MAX_RECORD
+from enginehouse.core.units import KIB, MAX_RECORD, MIB
 from enginehouse.registry.leases import LeaseMismatch, StoreError, UnknownService
 from enginehouse.registry.store import Full, Unavailable
 
 #: Bytes of a request's body: a record of the largest size, written with blanks.
 MAX_BODY = MAX_RECORD + 64 * KIB
+#: Bytes of a body that is too large that are read all the same, so that its sender gets to read the refusal.
+MAX_DISCARDED = 16 * MIB
 BAD_REQUEST = "invalid_request_error"
 BUSY = "service_unavailable_error"
 SERVER_ERROR = "server_error"
@@ -96,12 +98,16 @@ def refusal(error: ApiError) -> Response:
 
 async def read_object(request: Request, *, optional: bool = False) -> dict[str, Any]:
     """The body, which has to be a JSON object; `optional`: an empty one counts as `{}`. Raises `ApiError`."""
-    body = bytearray()
+    body, size = bytearray(), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            message = f"The body is larger than {MAX_BODY} bytes"
-            raise ApiError(413, message, code="request_too_large", headers={"connection": "close"})
+        size += len(chunk)
+        if size <= MAX_BODY:
+            body += chunk
+        elif size > MAX_DISCARDED:
+            break
+    if size > MAX_BODY:
+        message = f"The body is larger than {MAX_BODY} bytes"
+        raise ApiError(413, message, code="request_too_large", headers={"connection": "close"})
     if optional and not body:
         return {}
     try:
@@ -159,6 +165,8 @@ class Gate:
                 await refusal(refused)(scope, receive, send_named)
             else:
                 await self._app(scope, receive, send_named)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
         except Exception:
             log.exception("a bug: %s %s failed", scope["method"], scope["path"])
             if not ended:

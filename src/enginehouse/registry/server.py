@@ -18,8 +18,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from enginehouse.core.units import KIB
-from enginehouse.registry.http import BAD_REQUEST, BUSY, ApiError, new_request_id
+from enginehouse.core.units import KIB, MIB
+from enginehouse.registry.http import BUSY, ApiError, new_request_id
 
 #: Seconds from the first byte of a request to its last one, and from connecting to the first one.
 REQUEST_DEADLINE = 30.0
@@ -29,11 +29,16 @@ READING_DEADLINE = 30.0
 KEEPALIVE = 75
 #: Bytes of a request's head.
 MAX_HEAD = 64 * KIB
+#: Seconds for which, and bytes for as many of which, a refused client is still listened to: closing at once, with bytes
+#: of his unread, would reset the connection and with it the answer on its way (RFC 9112, 9.6).
+LINGER = 2.0
+LINGER_BYTES = 4 * MIB
 #: Seconds that running requests get when the registry stops.
 STOP_DEADLINE = 3
 #: Connections besides those of followers.
 MAX_CONNECTIONS = 8192
 
+_NOT_HTTP = ApiError(400, f"The request is not valid HTTP/1.1, or its head is larger than {MAX_HEAD} bytes")
 _TOO_SLOW = ApiError(408, "The request did not arrive in time", code="request_timeout")
 _TOO_MANY = ApiError(503, "Too many connections; try again", kind=BUSY, code="server_is_overloaded")
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 503: b"Service Unavailable"}
@@ -48,6 +53,7 @@ class Connection(H11Protocol):
         super().__init__(*args, **kwargs)
         self._arriving: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
+        self._unread: int | None = None  # bytes still to be ignored of a client that was refused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -61,13 +67,24 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if self._unread is None:
+            super().data_received(data)
+            self._time_arrival()
+            return
+        self._unread -= len(data)
+        if self._unread < 0:
+            self.transport.abort()
+
+    def _time_arrival(self) -> None:
+        """The deadline runs while a request has begun and is not complete."""
+        if self._unread is not None or self.transport.is_closing():
+            return
         state = self.conn.their_state
         arrives = state is h11.SEND_BODY or (state is h11.IDLE and bool(self.conn.trailing_data[0]))
         if not arrives and self._arriving is not None:
             self._arriving.cancel()
             self._arriving = None
-        elif arrives and self._arriving is None and not self.transport.is_closing():
+        elif arrives and self._arriving is None:
             self._arriving = self.loop.call_later(REQUEST_DEADLINE, self._refuse, _TOO_SLOW)
 
     def pause_writing(self) -> None:
@@ -81,8 +98,8 @@ class Connection(H11Protocol):
             self._reading = None
 
     def send_400_response(self, msg: str) -> None:
-        """What cannot be read as HTTP. Called by uvicorn, with words of its own."""
-        self._refuse(ApiError(400, msg, kind=BAD_REQUEST))
+        """What cannot be read as HTTP. Called by uvicorn, with words of its own that say no more than that."""
+        self._refuse(_NOT_HTTP)
 
     def _refuse(self, error: ApiError) -> None:
         """Answer without the application, and close. Where an answer has begun already, only close."""
@@ -92,7 +109,9 @@ class Connection(H11Protocol):
             head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
             named = head % (error.status, _REASONS[error.status], len(body), new_request_id().encode())
             self.transport.write(named + b"connection: close\r\n\r\n" + body)
-            self.transport.close()
+            self.transport.write_eof()
+            self._unread = LINGER_BYTES
+            self._arriving = self.loop.call_later(LINGER, self.transport.abort)
         else:
             self.transport.abort()
 
