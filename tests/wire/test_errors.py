@@ -196,6 +196,7 @@ def test_fastapis_details_become_a_message() -> None:
     assert openai(404, {"detail": "Not Found"})["message"] == "Not Found"
     error = openai(422, {"detail": [{"loc": ["body", "model"], "msg": "field required", "type": "missing"}]})
     assert error["message"] == "body.model: field required"
+    assert openai(422, {"detail": [{"loc": None, "msg": "m"}, {"msg": 5}]})["message"] == "m; 5"
 
 
 @pytest.mark.parametrize(

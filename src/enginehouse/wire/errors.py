@@ -228,12 +228,16 @@ def _details(found: object) -> dict[str, object]:
 
 def _message(status: int, details: dict[str, object]) -> str:
     message = details.get("message")
-    if isinstance(message, list) and all(isinstance(item, dict) and "msg" in item for item in message):
-        # FastAPI's list of what is wrong where.
-        message = "; ".join(f"{'.'.join(map(str, item.get('loc', ())))}: {item['msg']}" for item in message)
+    if isinstance(message, list) and message and all(isinstance(item, dict) and "msg" in item for item in message):
+        message = "; ".join(f"{_place(item.get('loc'))}{item['msg']}" for item in message)
     if not isinstance(message, str):
         message = "" if message is None and not details else msgspec.json.encode(message or details).decode()
     return message[:_MAX_TEXT] or f"The engine answered {status} and said no more."
+
+
+def _place(loc: object) -> str:
+    """Where FastAPI found something wrong: `["body", "model"]` -> "body.model: "."""
+    return ".".join(map(str, loc)) + ": " if isinstance(loc, list) and loc else ""
 
 
 def _openai_error(status: int, details: dict[str, object]) -> dict[str, object]:
