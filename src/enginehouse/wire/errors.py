@@ -49,7 +49,7 @@ class Response(NamedTuple):
 
 
 _TEXTS: dict[Outcome, str] = {
-    Outcome.BAD_REQUEST: "The request could not be understood; see `x-request-id` for the router's log.",
+    Outcome.BAD_REQUEST: "The request could not be understood: check that it is a complete HTTP/1.1 request.",
     Outcome.BAD_JSON: NOT_JSON,
     Outcome.BAD_MODEL: "`model` must be given once, as a string.",
     Outcome.MODEL_MISSING: "you must provide a model parameter",
@@ -66,6 +66,9 @@ _TEXTS: dict[Outcome, str] = {
     "(`encoded_bodies` passes such bodies on unread).",
     Outcome.EXPECTATION_FAILED: "The only expectation the router knows is `Expect: 100-continue`.",
     Outcome.CLIENT_TOO_SLOW: "The request did not arrive in time; send it again.",
+    Outcome.MODEL_UNKNOWN: "No healthy services available for this model; GET /v1/models lists those that exist.",
+    Outcome.MODEL_UNKNOWN_404: "No healthy services available for this model; GET /v1/models lists those that exist.",
+    Outcome.NO_SERVICE_FOR_MODEL: "No healthy services available for this model; try again in some seconds.",
     Outcome.NOT_SYNCED: "The router has just started and does not know its services yet; try again in a second.",
     Outcome.NO_SERVICE: "No healthy services available; GET /services shows what the router knows of them.",
     Outcome.BODIES_FULL: "The router holds as many request bodies as it may (`body_budget`); try again in a second.",
