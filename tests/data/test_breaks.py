@@ -298,3 +298,17 @@ async def test_a_service_without_an_address_is_a_connection_that_cannot_be_made(
         answer = await house.ask(post())
         assert answer.status == 502
         assert "resolved" in json.loads(answer.body)["error"]["message"]
+
+
+async def test_an_answer_to_an_http_1_0_client_that_breaks_is_reset_because_its_end_would_look_whole() -> None:
+    async def script(call: Call) -> None:
+        await call.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunk(b"half"))
+        await asyncio.sleep(0.01)
+        call.close()
+
+    async with rig(Engine("a", script)) as house:
+        client = await house.client()
+        await client.send(post().replace(b"HTTP/1.1", b"HTTP/1.0"))
+        await client.read_head()
+        with pytest.raises(ConnectionError):
+            await client.closed()

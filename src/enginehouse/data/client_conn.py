@@ -263,7 +263,8 @@ class ClientConn(asyncio.Protocol):
         self._due = self.worker.now() + LINGER
         self._drop_bodies()
         self._pending.clear()
-        self.transport.write_eof()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
 
     # -- bodies held ---------------------------------------------------------------------------------------------------
 

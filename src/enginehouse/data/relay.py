@@ -7,6 +7,8 @@ in an answer's first bytes. May not live here: when to relay, what to try next (
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Final
 
 from enginehouse.core.outcome import Outcome
@@ -105,4 +107,12 @@ class Relay:
             # No last chunk, or too few bytes: the client's parser reports it, and what was sent still arrives.
             self.flush()
         else:
-            self._transport.abort()
+            _reset(self._transport)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close with RST: where the end of the connection is the end of the answer, a FIN would say that it is whole."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
