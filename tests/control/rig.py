@@ -219,10 +219,13 @@ class Scripted:
         self.requests.append(request)
         status, body = self.answers.get(request.path, (404, {"error": "no such path"}))
         if status in (301, 302, 307, 308):
-            return web.Response(status=status, headers={"Location": str(body)})
-        if isinstance(body, bytes):
-            return web.Response(status=status, body=body)
-        return web.json_response(body, status=status)
+            response = web.Response(status=status, headers={"Location": str(body)})
+        elif isinstance(body, bytes):
+            response = web.Response(status=status, body=body)
+        else:
+            response = web.json_response(body, status=status)
+        response.force_close()  # so that nobody is answered once the port is closed
+        return response
 
     async def listen(self, port: int = 0, host: str = "127.0.0.1", ssl: Any = None) -> None:
         loop = asyncio.get_running_loop()

@@ -176,7 +176,7 @@ async def test_an_address_that_may_not_be_used_is_never_connected_to() -> None:
 @pytest.mark.parametrize(
     "body",
     [b"", b"<html>", b"[]", b"null", b'{"data": 7}', b'{"data": null}', b"[" * 100_000, b'"\xff"', b'{"other": []}'],
-    ids=repr,
+    ids=lambda body: repr(body[:20]),
 )
 async def test_what_is_no_model_list_makes_nobody_ill_and_is_told_to_its_owner(body: bytes) -> None:
     async with scripted(**{"health": (200, {}), "v1/models": (200, body)}) as server:

@@ -1,0 +1,203 @@
+"""Health end to end: control, a worker's wire and engines that die, hang and come back."""
+
+import time
+from pathlib import Path
+
+from enginehouse.core.fleet import ServiceCount
+from tests.control.rig import Scripted, engine, house, models, scripted, static, until, write_static
+
+SLOW = 3600.0  # an interval that never comes round within a test
+
+
+async def test_an_engine_that_dies_is_out_at_once_when_a_request_fails_and_back_at_once_when_it_lives(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    async with scripted(health=(200, {})) as one, scripted(health=(200, {})) as two:
+        file = write_static(tmp_path / "s.json", static("one", one.port), static("two", two.port))
+        async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
+            fleet = await worker.until_up("one", "two")
+            await one.close()
+            worker.report(failed=(fleet.services[0],))
+            await worker.until_up("two")
+            assert (await running.details("one"))["reason"] == "connection refused"
+            await one.listen()
+            await worker.until_up("one", "two")
+
+
+async def test_one_transport_error_benches_a_service__an_engine_that_is_well_stays(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    """Defect: One transport error benches a service."""
+    async with scripted(health=(200, {})) as one:
+        file = write_static(tmp_path / "s.json", static("one", one.port, metadata={"models": ["m"]}))
+        async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
+            fleet = await worker.until_up("one")
+            worker.report(failed=fleet.services)
+
+            async def is_looked_at_again() -> bool:
+                return one.asked == ["GET /health"] * 2
+
+            await until(is_looked_at_again, "a probe")
+            assert await worker.silent(0.3), "nothing changed, so nothing is published"
+            assert await running.healthy() == {"one"}
+
+
+async def test_health_flaps__a_service_that_is_down_stays_down_while_its_registry_calls_it_healthy(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    """Defect: Health flaps: the sync asks for healthy services only, so every 10 s it sets bad ones back to healthy."""
+    from tests.contract.foreign_registry import ForeignRegistry
+    from tests.registry.running import service
+
+    async with scripted(health=(503, {})) as bad:
+        with ForeignRegistry() as registry:
+            registry.register(service("bad", bad.port, metadata={"type": "openai-api", "models": ["m"]}))
+            async with (
+                house(short_dir, registry_url=registry.url, registry_sync_interval=0.05) as running,
+                running.worker() as worker,
+            ):
+                fleet = await worker.until(lambda fleet: bool(fleet.services))
+                seen = len(registry.calls)
+
+                async def is_synced_often() -> bool:
+                    assert await running.healthy() == set()
+                    return len(registry.calls) > seen + 20
+
+                await until(is_synced_often, "twenty syncs")
+                assert not fleet.services[0].up
+                assert await worker.silent(0.2)
+                assert not any("healthy=" in call for call in registry.calls)
+
+
+async def test_a_static_service_without_a_babysitter_turns_unhealthy__it_stays_healthy_round_after_round(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    """Defect: A static service without a babysitter at port+1 turns unhealthy, so a plain vLLM or llama.cpp cannot be
+    used."""
+    async with engine(models=("plain-model",)) as plain:
+        file = write_static(tmp_path / "s.json", static("plain", plain.port))
+        async with (
+            house(short_dir, static_services=file, health_interval=0.05, max_errors=1) as running,
+            running.worker() as worker,
+        ):
+            fleet = await worker.until_up("plain")
+            assert fleet.services[0].models == ("plain-model",)
+            assert await worker.silent(1.0)
+            assert await running.healthy() == {"plain"}
+
+
+async def test_models_an_engine_serves_are_learned_again_every_round(short_dir: Path, tmp_path: Path) -> None:
+    async with scripted(**{"health": (200, {}), "v1/models": models("a")}) as one:
+        file = write_static(tmp_path / "s.json", static("one", one.port))
+        async with house(short_dir, static_services=file, health_interval=0.2) as running, running.worker() as worker:
+            await worker.until(lambda fleet: fleet.services[0].models == ("a",))
+            one.answers["/v1/models"] = models("a", "lora")
+            fleet = await worker.until(lambda fleet: fleet.services[0].models == ("a", "lora"))
+            assert fleet.known_models == ("a", "lora")
+            one.answers["/v1/models"] = (500, {})
+            assert await worker.silent(0.5), "models stay when the engine does not say"
+            one.answers["/v1/models"] = models("lora")
+            fleet = await worker.until(lambda fleet: fleet.services[0].models == ("lora",))
+            assert fleet.known_models == ("a", "lora")
+
+
+async def test_an_idle_engine_that_dies_is_out_after_max_errors_rounds(short_dir: Path, tmp_path: Path) -> None:
+    async with scripted(health=(200, {})) as one:
+        file = write_static(tmp_path / "s.json", static("one", one.port))
+        async with house(short_dir, static_services=file, health_interval=0.2, max_errors=2) as running:
+            await running.until_healthy("one")
+            await one.close()
+            await running.until_healthy()
+
+
+async def test_a_service_that_a_worker_ejected_is_shown_unhealthy_and_stays_up_for_the_workers(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    async with scripted(health=(200, {})) as one:
+        file = write_static(tmp_path / "s.json", static("one", one.port))
+        async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
+            service = (await worker.until_up("one")).services[0]
+            running.shared.eject(service.slot, time.monotonic() + 1.0)
+            worker.report(failed=(service,))
+            await running.until_healthy()
+            assert (await running.details("one"))["state"] == "ejected"
+            assert worker.fleet is not None
+            assert worker.fleet.services[0].up
+            await running.until_healthy("one")
+
+            async def is_up() -> bool:
+                return bool((await running.details("one"))["state"] == "up")
+
+            await until(is_up, "a probe after the deadline")
+
+
+async def test_an_ejection_ends_when_the_engine_died_and_came_back(short_dir: Path, tmp_path: Path) -> None:
+    async with scripted(health=(200, {})) as one:
+        file = write_static(tmp_path / "s.json", static("one", one.port))
+        async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
+            service = (await worker.until_up("one")).services[0]
+            await one.close()
+            running.shared.eject(service.slot, time.monotonic() + SLOW)
+            worker.report(failed=(service, service, service))
+            await worker.until_up()
+            await one.listen()
+            await worker.until_up("one")
+            assert running.shared.ejected_until[service.slot] == 0.0
+
+
+async def test_a_late_failure_of_another_service_in_the_slot_is_nobodys_fault(short_dir: Path, tmp_path: Path) -> None:
+    import msgspec
+
+    async with scripted(health=(200, {})) as one:
+        file = write_static(tmp_path / "s.json", static("one", one.port, metadata={"models": ["m"]}))
+        async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
+            service = (await worker.until_up("one")).services[0]
+            worker.report(failed=(msgspec.structs.replace(service, generation=service.generation ^ 1),))
+            assert await worker.silent(0.5)
+            assert one.asked == ["GET /health"]
+
+
+async def test_counts_of_workers_are_shown_per_service(short_dir: Path, tmp_path: Path) -> None:
+    async with scripted(health=(200, {})) as one:
+        file = write_static(tmp_path / "s.json", static("one", one.port))
+        async with house(short_dir, static_services=file) as running:
+            async with running.worker(0) as first, running.worker(1) as second:
+                service = (await first.until_up("one")).services[0]
+                first.report(counts=(ServiceCount(service.slot, service.generation, 5, 1, 2.0, 4),))
+                second.report(counts=(ServiceCount(service.slot, service.generation, 3, 0, 1.0, 2),))
+
+                async def is_counted() -> bool:
+                    shown = await running.service("one")
+                    return shown is not None and shown["request_count"] == 8
+
+                await until(is_counted, "both counts")
+            shown = await running.service("one")
+            assert shown is not None
+            assert (shown["error_count"], shown["response_time"]) == (1, 0.5)
+
+
+async def test_a_name_that_cannot_be_resolved_is_told_and_no_service_is_up_for_it(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    file = write_static(tmp_path / "s.json", {"name": "one", "host": "no-such-host.invalid", "port": 80})
+    async with house(short_dir, static_services=file) as running, running.worker() as worker:
+        await worker.next()
+
+        async def is_told() -> bool:
+            return bool((await running.details("one"))["reason"] == "no-such-host.invalid cannot be resolved")
+
+        await until(is_told, "the reason")
+        assert await running.healthy() == set()
+
+
+async def test_a_service_given_by_name_is_sent_to_the_workers_with_its_addresses(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    made = Scripted(health=(200, {}))
+    await made.listen()
+    file = write_static(tmp_path / "s.json", {"name": "one", "host": "localhost", "port": made.port})
+    async with house(short_dir, static_services=file) as running, running.worker() as worker:
+        service = (await worker.until_up("one")).services[0]
+        assert service.host == "localhost"
+        assert "127.0.0.1" in service.addresses
+    await made.close()
