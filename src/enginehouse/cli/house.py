@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from enginehouse.cli.ports import url
 from enginehouse.cli.progress import Progress
+from enginehouse.core.config.babysitter import BabysitterLimits
 from enginehouse.core.config.base import Config
 from enginehouse.core.config.house import HouseConfig
 from enginehouse.supervisor.keeper import Child, Keeper, handover
@@ -31,14 +34,15 @@ class House:
         self._config = config
         self._keeper = Keeper(self._died)
         self._waiter = Waiter()
+        self._stopping = False
         # The children print URLs of their own: what is seen on this standard output is ours alone.
         self._progress = Progress(config, os.fdopen(os.dup(1), "w", encoding="utf-8"))
-        os.dup2(2, 1)
+        self._log = _redirect_children(config)
 
     def run(self) -> int:
         """Start, watch, and end when told to. Returns the exit status."""
         lifeline, lifeline_end = os.pipe()  # readable in the children as soon as this process is gone
-        self._progress.begin()
+        self._progress.begin(self._log)
         registry, router, babysitters = self._start(lifeline)
         while not self._waiter.stop_asked:
             self._keeper.tick()
@@ -66,13 +70,15 @@ class House:
         return registry, [child("router", "router", config.router)], babysitters
 
     def _died(self, child: Child, status: int) -> None:
-        if not self._waiter.stop_asked:
+        if not self._stopping:
             how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-            self._progress.say(f"{child.role} {child.name} ended ({how}); it is started again")
+            why = f"; see {self._log}" if self._log else ""
+            self._progress.say(f"  {child.name}: its process ended ({how}) and is started again{why}")
 
     def _stop(self, registry: list[Child], router: list[Child], babysitters: list[Child]) -> None:
         """The router lets requests finish while the engines still stand; the registry hears the babysitters out."""
-        config, self._waiter.stop_asked = self._config, False
+        self._stopping, self._waiter.stop_asked = True, False
+        config = self._config
         self._progress.say("Stopping: running requests may finish. Ctrl-C again ends everything at once.")
         limits = [engine.babysitter.drain_timeout + engine.babysitter.stop_timeout for engine in config.engine]
         self._end(router, config.router.drain_timeout)
@@ -88,3 +94,23 @@ class House:
                     child.signal(signal.SIGKILL)
 
         self._keeper.stop(children, time.monotonic() + seconds + GRACE, meanwhile)
+
+
+def _redirect_children(config: HouseConfig) -> Path | None:
+    """Where the children's words go: to a file where they would come between our lines on a terminal.
+
+    From here on descriptors 1 and 2 are the children's. Returns the file, None where they keep the standard error.
+    """
+    if not os.isatty(2):
+        os.dup2(2, 1)
+        return None
+    first = config.engine[0].babysitter if config.engine else BabysitterLimits()
+    log = Path(first.log_dir) / "house.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_suffix(".log.1"))
+    sys.stderr = os.fdopen(os.dup(2), "w", encoding="utf-8")
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    return log
