@@ -61,7 +61,7 @@ def unit(path: Path) -> Iterator[Finding]:
     if not given.get("ExecStart"):
         yield fail("no ExecStart in [Service]", "say what to start: ExecStart=/usr/bin/enginehouse up FILE")
     for command in given.get("ExecStart", []):
-        yield from command_line([word.lstrip("@-:+!") for word in shlex.split(command)])
+        yield from command_line(shlex.split(command.lstrip("@-:+!")))
     yield from _unit_habits(given)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from enginehouse.cli import ask
@@ -45,13 +46,16 @@ class Progress:
         self._look_at = 0.0
         self._invited = self._summed_up = False
 
-    def begin(self) -> None:
-        """The first lines."""
+    def begin(self, log: Path | None) -> None:
+        """The first lines: where clients go, what is started, and the file (if any) that has the details."""
         self._begun = self._news_at = time.monotonic()
         self.say(paint(self._url, "bold", self._colour))
         for engine in self._config.engine:
             self._since[engine.name] = self._begun
-            self._line(engine.name, "starting", f"{engine.backend.type}, port {engine.port}")
+            detail = f"{engine.backend.type}, port {engine.port}"
+            self._line(engine.name, "starting", detail + (f", log {log.parent / engine.name}.log" if log else ""))
+        if log:
+            self.say(f"  what the parts say goes to {log}")
 
     def say(self, text: str) -> None:
         """One line for people, at once."""
