@@ -7,18 +7,22 @@ May not live here: where models come from (see `models`), restarting, registrati
 from __future__ import annotations
 
 import argparse
+import contextlib
+import http.client
 import importlib
 import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from enginehouse.engines import models
 
 STOP_TIMEOUT = 10.0
 """Seconds. A llama.cpp server with a request in its queue never ends by itself on one SIGTERM."""
+FIRST_ANSWER_TIMEOUT = 10.0
+"""Seconds that a server with a loaded model gets to answer for the first time."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,30 +57,36 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         path = models.find(given.model, given.cache) if given.model in models.SOURCES else Path(given.model)
         library = _library()
+        keys = _api_keys(given)
     except models.MissingPackage as error:
         print(error, file=sys.stderr)
         return models.EXIT_MISSING
+    except OSError as error:
+        print(f"cannot read or write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     if not path.is_file():
         print(f"there is no model file {path}; names that need no file: {', '.join(models.SOURCES)}", file=sys.stderr)
         return 1
     # Nothing runs while the model loads: until it is there the default action of SIGTERM, ending at once, is right.
     try:
-        server = library.Server(parameters(library, path, given))
+        server = library.Server(parameters(library, path, given, keys))
     except RuntimeError as error:
         print(f"llama.cpp cannot serve {path.name} on {given.host}:{given.port}: {error}", file=sys.stderr)
         return 1
-    _stop_on_signal(given.stop_timeout)
+    told = _signals()
+    _ask_once(server.listening_address, keys)
     print(f"listening on {server.listening_address}", flush=True)
-    while True:
-        signal.pause()
+    told.read(1)
+    _bound_the_end(given.stop_timeout)
+    return 0
 
 
-def parameters(library: Any, path: Path, given: argparse.Namespace) -> Any:
+def parameters(library: Any, path: Path, given: argparse.Namespace, keys: list[str]) -> Any:
     """The library's parameter object for the flags given."""
     made = library.CommonParams()
     made.model.path = str(path)
     made.model_alias = {given.alias} if given.alias else set()
-    made.hostnames, made.port, made.api_keys = [given.host], given.port, _api_keys(given)
+    made.hostnames, made.port, made.api_keys = [given.host], given.port, keys
     made.n_ctx, made.n_parallel = given.ctx_size, given.parallel
     made.cpuparams.n_threads = made.cpuparams_batch.n_threads = given.threads
     made.cache_ram_mib, made.sse_ping_interval = given.cache_ram, given.sse_ping_interval
@@ -104,21 +114,38 @@ def _library() -> Any:
         raise models.MissingPackage("llama.cpp's server", "--no-deps", "xllamacpp") from None
 
 
-def _stop_on_signal(timeout: float) -> None:
-    """The first SIGTERM or SIGINT lets running requests end, for at most `timeout` seconds; a second ends at once.
+def _ask_once(address: str, keys: list[str]) -> None:
+    """Wait until the server's main loop answers: a server told to stop before it turns never ends."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=FIRST_ANSWER_TIMEOUT)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        # The cheapest path that goes through that loop.
+        connection.request("GET", "/lora-adapters", headers={"Authorization": f"Bearer {keys[0]}"} if keys else {})
+        connection.getresponse().read()
 
-    The bound is the kernel's alarm: the server's destructor holds the interpreter's lock and can wait for ever on an
-    open request, so no Python code could keep it.
+
+def _signals() -> BinaryIO:
+    """What becomes readable with the first SIGTERM or SIGINT.
+
+    Waiting in `signal.pause` is not enough: a signal just before it, or one that the system delivers to one of the
+    server's own threads, would not end it.
     """
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return os.fdopen(readable, "rb", buffering=0)
 
-    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
-        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-            signal.signal(each, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, max(timeout, 0.001))
-        sys.exit(0)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+def _bound_the_end(timeout: float) -> None:
+    """From here on running requests may end, for at most `timeout` seconds; a second signal ends at once.
+
+    The bound is the kernel's alarm: the server's destructor, which runs when the interpreter ends, holds the
+    interpreter's lock and can wait for ever on an open request, so no Python code could keep it.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout, 0.001))
 
 
 if __name__ == "__main__":
