@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from enginehouse.core.address import networks
 from enginehouse.core.config.babysitter import BabysitterConfig
 from enginehouse.core.config.base import Config, ConfigError
 from enginehouse.core.config.registry import RegistryConfig
@@ -45,7 +46,9 @@ def run_router(config: RouterConfig) -> int:
     try:
         engine_access(config)
         read_token(config.registry_token_file)
-    except ConfigError as error:
+        networks(config.trusted_proxies)
+        networks(config.allow_networks)
+    except (ConfigError, ValueError) as error:
         print(f"router: {error}", file=sys.stderr)
         return 2
     return supervise(config, msgspec.json.encode(config))

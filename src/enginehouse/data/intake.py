@@ -80,15 +80,16 @@ def read_plan(worker: Worker, request: Request, route: Route, realtime_model: st
         return Plan(request, route, sent, forwarded_for, True, Ask(), target, request.body)
     named = _Names(realtime_model) if realtime_model else _read_names(worker, request, route, target)
     entry = worker.table.models.get(named.model) if named.model else None
+    real = entry.model if entry is not None else named.model
     ask = Ask(
-        model=named.model,
-        session=forwarded.session_key(named.model, named.prompt_cache_key, client, facts.user_agent),
+        model=real,
+        session=forwarded.session_key(real, named.prompt_cache_key, client, facts.user_agent),
         remembered=worker.recall(named.made_id) if named.made_id else -1,
         cache_type=_cache_type(worker, request.body, route),
     )
     body = request.body
-    if entry is not None and entry.model != named.model and not realtime_model:
-        target, body = _rename(route, facts.content_type, target, body, entry.model)
+    if real != named.model and not realtime_model:
+        target, body = _rename(route, facts.content_type, target, body, real)
     return Plan(request, route, sent, forwarded_for, False, ask, target, body, bool(realtime_model))
 
 
@@ -113,14 +114,22 @@ def _read_names(worker: Worker, request: Request, route: Route, target: bytes) -
             raise Unreadable(Outcome.BODY_ENCODED, "")
         return _Names()
     if facts.content_type[:10].lower() == b"multipart/":
-        model = multipart.read_model(facts.content_type, body) if where is Where.MULTIPART or route.strict else None
-        names = _Names(model or "")
+        names = _Names(_form_model(facts.content_type, body, route.strict))
     else:
         found = peek(body, route.strict)
         names = _Names(found.model or "", found.prompt_cache_key, found.previous_response_id)
     if not names.model and route.strict and worker.config.require_model:
         raise Unreadable(Outcome.MODEL_MISSING, "", "model")
     return names
+
+
+def _form_model(content_type: bytes, body: bytes, strict: bool) -> str:
+    try:
+        return multipart.read_model(content_type, body) or ""
+    except Unreadable:
+        if strict:
+            raise
+        return ""
 
 
 def _cache_type(worker: Worker, body: bytes, route: Route) -> str:
