@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -269,11 +270,12 @@ def static(name: str, port: int, **fields: Any) -> dict[str, Any]:
 
 
 async def until(is_so: Callable[[], Any], what: str) -> None:
-    """Wait until an asynchronous question is answered with yes."""
+    """Wait until a question, asynchronous or not, is answered with yes."""
     async with asyncio.timeout(DEADLINE):
         while True:
             try:
-                if await is_so():
+                answer = is_so()
+                if await answer if inspect.isawaitable(answer) else answer:
                     return
             except (AssertionError, LookupError):
                 pass

@@ -164,10 +164,12 @@ async def test_a_known_model_that_nobody_serves_now_is_503_with_retry_after(shor
 
 
 async def test_before_the_first_sync_an_unknown_model_may_be_asked_for_again(short_dir: Path) -> None:
-    async with house(short_dir, registry_url="http://127.0.0.1:1") as running:
-        async with running.session.get("http://router/v1/models/m") as response:
-            assert response.status == 503
-            assert response.headers["retry-after"] == "1"
+    async with (
+        house(short_dir, registry_url="http://127.0.0.1:1") as running,
+        running.session.get("http://router/v1/models/m") as response,
+    ):
+        assert response.status == 503
+        assert response.headers["retry-after"] == "1"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])

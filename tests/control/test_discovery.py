@@ -51,37 +51,49 @@ async def test_new_services_are_invisible_until_the_next_poll__one_that_register
     short_dir: Path,
 ) -> None:
     """Defect: New services are invisible until the next poll."""
-    async with engine(models=("m",)) as one, running() as url, Babysitter(url) as babysitter:
-        async with (
-            house(short_dir, registry_url=url, registry_sync_interval=NEVER) as router,
-            router.worker() as worker,
-        ):
-            assert (await worker.next()).services == ()
-            await register(babysitter, of_engine("one", one.port))
-            fleet = await worker.until_up("one")
-            assert fleet.synced
+    async with (
+        engine(models=("m",)) as one,
+        running() as url,
+        Babysitter(url) as babysitter,
+        house(short_dir, registry_url=url, registry_sync_interval=NEVER) as router,
+        router.worker() as worker,
+    ):
+        assert (await worker.next()).services == ()
+        await register(babysitter, of_engine("one", one.port))
+        fleet = await worker.until_up("one")
+        assert fleet.synced
 
 
 async def test_a_service_its_babysitter_takes_back_is_gone_at_once(short_dir: Path) -> None:
-    async with engine() as one, running() as url, Babysitter(url) as babysitter:
-        async with house(short_dir, registry_url=url) as router, router.worker() as worker:
-            lease = await register(babysitter, of_engine("one", one.port))
-            await worker.until_up("one")
-            await babysitter.unregister("one", lease)
-            fleet = await worker.until(lambda fleet: not fleet.services)
-            assert fleet.synced
-            lease = await register(babysitter, of_engine("one", one.port))
-            await worker.until_up("one")
+    async with (
+        engine() as one,
+        running() as url,
+        Babysitter(url) as babysitter,
+        house(short_dir, registry_url=url) as router,
+        router.worker() as worker,
+    ):
+        lease = await register(babysitter, of_engine("one", one.port))
+        await worker.until_up("one")
+        await babysitter.unregister("one", lease)
+        fleet = await worker.until(lambda fleet: not fleet.services)
+        assert fleet.synced
+        lease = await register(babysitter, of_engine("one", one.port))
+        await worker.until_up("one")
 
 
 async def test_a_babysitter_that_registers_itself_is_no_service_of_the_router(short_dir: Path) -> None:
-    async with engine() as one, running() as url, Babysitter(url) as babysitter:
-        async with house(short_dir, registry_url=url + "/services/") as router, router.worker() as worker:
-            await register(babysitter, service("one", one.port + 1, metadata={"type": "babysitter"}))
-            await register(babysitter, of_engine("one-server", one.port))
-            fleet = await worker.until_up("one-server")
-            assert [service.name for service in fleet.services] == ["one-server"]
-            assert await router.names() == {"one-server"}
+    async with (
+        engine() as one,
+        running() as url,
+        Babysitter(url) as babysitter,
+        house(short_dir, registry_url=url + "/services/") as router,
+        router.worker() as worker,
+    ):
+        await register(babysitter, service("one", one.port + 1, metadata={"type": "babysitter"}))
+        await register(babysitter, of_engine("one-server", one.port))
+        fleet = await worker.until_up("one-server")
+        assert [service.name for service in fleet.services] == ["one-server"]
+        assert await router.names() == {"one-server"}
 
 
 async def test_a_registry_that_is_killed_and_comes_back_empty_loses_no_service(short_dir: Path, ports: Ports) -> None:
@@ -152,7 +164,7 @@ async def test_a_service_missing_from_a_foreign_registry_goes_after_the_grace_pe
     async with engine() as one:
         with ForeignRegistry() as registry:
             registry.register(of_engine("one", one.port))
-            settings = {"registry_url": registry.url, "service_removal_grace_period": 1.0}
+            settings: dict[str, Any] = {"registry_url": registry.url, "service_removal_grace_period": 1.0}
             async with house(short_dir, **settings) as router, router.worker() as worker:
                 await worker.until_up("one")
                 registry.services.clear()
@@ -173,19 +185,15 @@ async def test_a_foreign_registry_that_stops_and_starts_again_is_found_again_and
 
     async with engine() as one, engine() as two, scripted() as registry:
         registry.answers["/services"] = listing(of_engine("one", one.port))
-        async with house(short_dir, registry_url=f"http://127.0.0.1:{registry.port}") as router:
-            async with router.worker() as worker:
-                await worker.until_up("one")
-                await registry.close()
-
-                async def is_told() -> bool:
-                    return bool(await router.rejected())
-
-                await until(is_told, "the outage to be reported")
-                registry.answers["/services"] = listing(of_engine("two", two.port))
-                await registry.listen()
-                await worker.until_up("one", "two")
-                assert await router.rejected() == []
+        url = f"http://127.0.0.1:{registry.port}"
+        async with house(short_dir, registry_url=url) as router, router.worker() as worker:
+            await worker.until_up("one")
+            await registry.close()
+            await until(router.rejected, "the outage to be reported")
+            registry.answers["/services"] = listing(of_engine("two", two.port))
+            await registry.listen()
+            await worker.until_up("one", "two")
+            assert await router.rejected() == []
 
 
 async def test_records_of_a_foreign_registry_are_checked_and_bad_ones_listed_with_their_reason(
@@ -211,7 +219,7 @@ async def test_what_is_no_registry_at_all_is_reported_and_static_services_go_on(
 ) -> None:
     async with engine() as one:
         file = write_static(tmp_path / "s.json", static("one", one.port))
-        settings = {"registry_url": f"http://127.0.0.1:{one.port}", "static_services": file}
+        settings: dict[str, Any] = {"registry_url": f"http://127.0.0.1:{one.port}", "static_services": file}
         async with house(short_dir, **settings) as router, router.worker() as worker:
             fleet = await worker.until_up("one")
             assert fleet.synced is False
@@ -228,7 +236,7 @@ async def test_a_name_in_both_sources_is_the_static_one(short_dir: Path, tmp_pat
         with ForeignRegistry() as registry:
             registry.register(of_engine("one", two.port))
             registry.register(of_engine("two", two.port))
-            settings = {"registry_url": registry.url, "static_services": file}
+            settings: dict[str, Any] = {"registry_url": registry.url, "static_services": file}
             async with house(short_dir, **settings) as router, router.worker() as worker:
                 fleet = await worker.until_up("one", "two")
                 assert [service.port for service in fleet.services] == [one.port, two.port]

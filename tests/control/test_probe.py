@@ -106,13 +106,13 @@ async def test_port_plus_1_and_http_are_hard_wired__tls_a_path_prefix_and_anothe
     answers: dict[str, Any] = {"engines/7/health": (200, {}), "engines/7/v1/models": models("m")}
     async with scripted(ssl=context, **answers) as server:
         there = entry(1, url=f"https://127.0.0.1:{server.port}/engines/7/")
-        seen = await look(there, lambda name: ("", ca_file))
+        seen = await look(there, lambda _: ("", ca_file))
         assert seen.event == ProbePassed()
         assert ids(seen) == ["m"]
         assert "ca_file" in reason(await look(there)), (
             "an unknown authority is refused, and the reason names the setting"
         )
-        assert "is no PEM file" in reason(await look(there, lambda name: ("", __file__)))
+        assert "is no PEM file" in reason(await look(there, lambda _: ("", __file__)))
 
 
 async def test_ipv6_works(ports: Ports) -> None:
@@ -122,7 +122,7 @@ async def test_ipv6_works(ports: Ports) -> None:
 
 async def test_the_key_of_an_engine_is_sent_and_without_it_the_owner_is_told_which_setting_is_missing() -> None:
     async with engine(api_key="sesame", models=("m",)) as server:
-        assert ids(await look(entry(server.port), lambda name: ("sesame", ""))) == ["m"]
+        assert ids(await look(entry(server.port), lambda _: ("sesame", ""))) == ["m"]
         without = await look(entry(server.port))
     assert without.event == ProbePassed(), "it lives, and clients may bring their own keys"
     assert without.models is None
@@ -131,14 +131,14 @@ async def test_the_key_of_an_engine_is_sent_and_without_it_the_owner_is_told_whi
 
 async def test_an_engine_that_refuses_the_configured_key_is_not_well_and_the_reason_does_not_show_the_key() -> None:
     async with scripted(**{"health": (401, {}), "v1/models": (401, {})}) as server:
-        refused = reason(await look(entry(server.port), lambda name: ("sesame", "")))
+        refused = reason(await look(entry(server.port), lambda _: ("sesame", "")))
         assert server.requests[0].headers["Authorization"] == "Bearer sesame"
     assert "key" in refused
     assert "sesame" not in refused
 
 
 async def test_a_key_does_not_show_where_objects_are_printed() -> None:
-    assert "sesame" not in repr(Accesses(lambda name: ("sesame", "")).of("a"))
+    assert "sesame" not in repr(Accesses(lambda _: ("sesame", "")).of("a"))
 
 
 async def test_nobody_listening_is_told_from_other_failures(ports: Ports) -> None:

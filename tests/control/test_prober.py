@@ -9,6 +9,7 @@ from enginehouse.control.prober import MAX_LOOKS, Prober
 from enginehouse.control.roster import Entry
 from enginehouse.core.record import parse_record
 from enginehouse.machines.health import Health, ProbeFailed, ProbePassed
+from tests.control.rig import until
 
 DEADLINE = 20.0
 
@@ -79,12 +80,10 @@ async def test_health_rounds_overlap__a_slow_engine_is_looked_at_once_at_a_time_
             prober.poke(slow)
             await asyncio.sleep(0.05)
         prober.follow({"slow": slow, "quick": quick})
-        while "quick" not in eye.begun:
-            await asyncio.sleep(0.01)
+        await until(lambda: "quick" in eye.begun, "a look at the quick one")
         assert eye.begun.count("slow") == 1
         eye.open.set()
-        while eye.begun.count("slow") < 3:
-            await asyncio.sleep(0.01)
+        await until(lambda: eye.begun.count("slow") >= 3, "more looks at the slow one")
     assert eye.overlaps == 0
 
 
@@ -93,8 +92,7 @@ async def test_a_poke_during_a_look_leads_to_another_one_because_the_first_may_h
     eye.open.clear()
     one = entry()
     async with watching(eye, one) as prober:
-        while not eye.begun:
-            await asyncio.sleep(0.01)
+        await until(lambda: eye.begun, "the first look")
         prober.poke(one)
         eye.open.set()
         assert [await eye.next(), await eye.next()] == ["a", "a"]
@@ -138,8 +136,7 @@ async def test_looks_at_once_are_bounded() -> None:
     eye.open.clear()
     entries = [entry(f"e{n}") for n in range(3 * MAX_LOOKS)]
     async with watching(eye, *entries):
-        while len(eye.begun) < MAX_LOOKS:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(eye.begun) >= MAX_LOOKS, "the first looks")
         eye.open.set()
         for _ in entries:
             await eye.next()

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from enginehouse.control import publisher as publisher_module
 from enginehouse.control.publisher import MAX_REPORT, Publisher
@@ -96,7 +97,9 @@ async def test_a_slow_worker_delays_nobody_and_is_sent_the_newest_fleet_only(sho
         quick.writer.close()
 
 
-async def test_a_worker_that_reads_nothing_at_all_is_cut_off_and_may_come_back(short_dir: Path, monkeypatch) -> None:
+async def test_a_worker_that_reads_nothing_at_all_is_cut_off_and_may_come_back(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publisher_module, "SEND_DEADLINE", 0.1)
     large = tuple(one_service(f"e{n}", tuple(f"model-{n}-{m}" for m in range(100))) for n in range(1000))
     async with serving(short_dir) as made:
@@ -203,7 +206,7 @@ async def test_a_control_that_is_restarted_does_not_take_services_away_while_it_
 
 
 async def test_a_control_restarted_while_its_registry_is_away_leaves_the_workers_the_fleet_they_have(
-    short_dir: Path, ports: Ports, monkeypatch
+    short_dir: Path, ports: Ports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher_module, "PATIENCE", 0.3)
     async with engine() as one:

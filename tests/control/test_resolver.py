@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from enginehouse.control.resolver import Resolver
+from tests.control.rig import until
 
 
 class Names:
@@ -95,8 +96,7 @@ async def test_who_gives_up_waiting_for_a_slow_look_up_does_not_end_it_for_other
     names.open.clear()
     impatient = asyncio.create_task(resolver.find("engine"))
     patient = asyncio.create_task(resolver.find("engine"))
-    while not names.asked:
-        await asyncio.sleep(0)
+    await until(lambda: names.asked, "the look-up")
     impatient.cancel()
     await asyncio.sleep(0)
     names.open.set()
