@@ -6,9 +6,11 @@ A shape is made for one request; `delta` runs once a token, so what does not cha
 
 from __future__ import annotations
 
-import json
 import time
+from functools import cached_property
 from typing import Any, NamedTuple
+
+import msgspec
 
 from enginehouse.sim.asks import Work
 from enginehouse.sim.state import Sim
@@ -42,7 +44,7 @@ class Counted(NamedTuple):
 
 def dump(value: object) -> bytes:
     """JSON as the engines write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return msgspec.json.encode(value)
 
 
 def event(data: object, name: str = "") -> bytes:
@@ -57,15 +59,20 @@ class Shape:
         self.sim = sim
         self.work = work
         self.created = int(time.time())
-        self.before, self.after = self.frame().split(b"@@")
 
     def frame(self) -> bytes:
         """An event for a token, with `@@` where the token goes."""
         raise NotImplementedError
 
+    @cached_property
+    def _halves(self) -> tuple[bytes, bytes]:
+        before, after = self.frame().split(b"@@")
+        return before, after
+
     def delta(self, word: bytes) -> bytes:
         """The event for one token. Tokens hold nothing that JSON escapes."""
-        return self.before + word + self.after
+        before, after = self._halves
+        return before + word + after
 
     def opening(self, prompt_tokens: int) -> list[bytes]:
         """The events before the first token."""
