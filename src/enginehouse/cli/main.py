@@ -6,6 +6,7 @@ Owns the list of commands and their one-line summaries. May not live here: what 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -76,6 +77,9 @@ def main() -> int:
     except ConfigError as error:
         print(f"enginehouse {name}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # somebody reads the first lines only, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -5,6 +5,7 @@ Owns the lines and when they are due. May not live here: processes; whether an e
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -58,8 +59,9 @@ class Progress:
             self.say(f"  what the parts say goes to {log}")
 
     def say(self, text: str) -> None:
-        """One line for people, at once."""
-        print(text, file=self._out, flush=True)
+        """One line for people, at once; the house stands whether or not anybody still reads."""
+        with contextlib.suppress(OSError):
+            print(text, file=self._out, flush=True)
 
     def look(self, now: float) -> float:
         """Look at the engines if it is time to. Returns when to look again."""
@@ -69,10 +71,10 @@ class Progress:
         for engine in self._config.engine:
             if (models := serving.get(f"{engine.name}-server")) is not None:
                 self._tell(engine, "ready", ", ".join(models), now)
-                self._invite(engine, models)
             elif now - self._asked.get(engine.name, 0.0) >= ASK:
                 self._asked[engine.name] = now
                 self._tell(engine, *self._how_is(engine), now)
+        self._invite(serving)
         starting = [name for name, state in self._state.items() if state == "starting"]
         self._sum_up(starting, now)
         self._look_at = time.monotonic() + (LOOK if starting or not serving else LOOK_SETTLED)
@@ -114,9 +116,12 @@ class Progress:
         coloured = paint(f"{state:<9}", COLOURS.get(state, "dim"), self._colour)
         self.say(f"  {name:<{width}}  {coloured}  {detail}".rstrip())
 
-    def _invite(self, engine: BabysitterConfig, models: list[str]) -> None:
-        """Something to paste, as soon as the first engine that can chat is ready."""
-        if self._invited or not models or not chats(engine):
+    def _invite(self, serving: dict[str, list[str]]) -> None:
+        """Something to paste, as soon as the first engine of the file that can chat is ready."""
+        talkers = [engine for engine in self._config.engine if chats(engine)]
+        first = next((engine for engine in talkers if self._state[engine.name] in ("starting", "ready")), None)
+        models = serving.get(f"{first.name}-server") if first else None
+        if self._invited or not models:
             return
         self._invited = True
         body = {"model": models[0], "messages": [{"role": "user", "content": "Say hello."}]}
