@@ -376,3 +376,27 @@ async def test_a_registry_without_a_feed_is_polled_until_that_fails_then_its_fee
     task.cancel()
     assert set(roster.entries) == {"a", "b"}
     assert roster.rejected == []
+
+
+async def test_trouble_with_a_registry_is_reported_for_as_long_as_it_lasts() -> None:
+    roster = Roster(["registry"], 3, 60.0, lambda *_: None)
+    reported: list[bool] = []
+
+    class Away(Feed):
+        async def list(self) -> list[object]:
+            reported.append(bool(roster.rejected))
+            if len(reported) < 4:
+                raise RuntimeError("away")
+            return []
+
+        async def watch(self, revision: int = 0, epoch: str = "") -> AsyncGenerator[Any, None]:
+            reported.append(bool(roster.rejected))
+            async for event in super().watch(revision, epoch):
+                yield event
+
+    feed = Away(connection(error=RuntimeError("away")))
+    task = asyncio.create_task(Discovery(feed, NoFeed, roster, lambda: None, 0.01).follow())
+    async with asyncio.timeout(20.0):
+        await feed.all_used.wait()
+    task.cancel()
+    assert reported == [False, True, True, True, False]
