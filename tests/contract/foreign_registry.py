@@ -4,7 +4,9 @@ Owns `ForeignRegistry`: a real HTTP server in a thread, memory only, no feed, no
 and every field and query it does not know, and its errors are plain text. May not live here: anything of ours.
 """
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from datetime import UTC, datetime
@@ -35,9 +37,10 @@ class ForeignRegistry:
         self.close()
 
     def close(self) -> None:
-        """Stop listening; nothing is kept."""
+        """Stop listening and end every connection; nothing is kept."""
         self._server.shutdown()
         self._server.server_close()
+        self._server.end_connections()
         self._thread.join(10)
 
     def register(self, record: dict[str, Any]) -> None:
@@ -57,6 +60,19 @@ class _Server(ThreadingHTTPServer):
     registry: ForeignRegistry
     daemon_threads = True
     request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._connections: list[socket.socket] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.append(request)
+        super().process_request(request, client_address)
+
+    def end_connections(self) -> None:
+        for connection in self._connections:
+            with contextlib.suppress(OSError):  # it ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
