@@ -105,6 +105,9 @@ _DISGUISED = re.compile(
     rb"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE]|5[cC]|[01][0-9a-fA-F]|7[fF])"
 )
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+#: What some servers cut off a segment before they look at it: parameters (RFC 3986 3.3), a query that came encoded,
+#: and blanks and dots at its end.
+_CUT_OFF = re.compile(r"[;?#][^/]*|(?<=[^./ ])[ .]+(?=/|$)")
 #: Decoded this often a path must be at rest: `%2573leep` is `/sleep` to a server that decodes twice.
 _MAX_ENCODINGS = 3
 
@@ -137,11 +140,15 @@ def _decoded(path: bytes) -> str | None:
 
 
 def _undressed(path: str) -> str | None:
-    """The path decoded again and again until it is at rest; None if that takes suspiciously long."""
+    """The path as a server might read it that decodes again and again and cuts segments off.
+
+    None if that takes suspiciously long, or leads up.
+    """
     for _ in range(_MAX_ENCODINGS):
         again = unquote_to_bytes(path).decode("utf-8", "replace")
         if again == path:
-            return path
+            path = _CUT_OFF.sub("", path)
+            return None if ".." in path.split("/") else path
         path = again
     return None
 
@@ -155,7 +162,7 @@ def _route(method: bytes, target: bytes, path: str, config: RouterConfig) -> Rou
         return Route(Kind.OWN, target, path)
     if key.startswith(_MODEL_PREFIX):
         return Route(Kind.OWN, target, path, id=key[len(_MODEL_PREFIX) :])
-    bare = _undressed(key) if "%" in key else key
+    bare = _undressed(key)
     if bare is None:
         return Route(Kind.NOT_NORMAL, target, path, outcome=Outcome.PATH_NOT_NORMAL)
     opened = _is_open(key, config.open_paths)
