@@ -211,8 +211,6 @@ def _help(setting: Setting) -> str:
     """Description, unit and default, with the characters that argparse would interpret escaped."""
     option = setting.option
     text = option.help
-    if option.unit not in ("", "s", "bytes"):
-        text += f" [{option.unit}]"
     if setting.repeats:
         text += "; repeatable"
     if not option.required and option.default not in ("", (), {}, None):
@@ -240,7 +238,9 @@ def _metavar(setting: Setting) -> str:
         return "NAME=VALUE"
     if get_origin(wanted) is not tuple and get_args(wanted):
         return "{" + ",".join(map(str, get_args(wanted))) + "}"
-    return METAVARS.get(setting.option.unit) or ("N" if wanted in (int, float) else "TEXT")
+    ending = setting.option.name.rpartition("_")[2]
+    text = {"file": "FILE", "url": "URL", "dir": "DIR", "services": "FILE"}.get(ending, "TEXT")
+    return METAVARS.get(setting.option.unit) or ("N" if wanted in (int, float) else text)
 
 
 def _wanted(wanted: Any) -> str:

@@ -35,12 +35,34 @@ class Parser(argparse.ArgumentParser):
         """Every flag it knows."""
         return list(self._option_string_actions)
 
+    @property
+    def usage_words(self) -> list[str]:
+        """`enginehouse up FILE [options]`, word by word: forty flags in a usage line help nobody."""
+        needed = [str(action.metavar or action.dest) for action in self._actions if not action.option_strings]
+        more = [f"[{word} …]" for word in needed if any(a.nargs == "+" for a in self._actions if a.metavar == word)]
+        return [self.prog, *needed, *more, "[options]"]
+
+    def format_usage(self) -> str:
+        """The usage line."""
+        return f"Usage: {' '.join(self.usage_words)}\n"
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but an unknown flag is named together with the nearest one."""
         given, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(_unknown(unknown[0].split("=")[0], self.flags))
         return given
+
+    def format_help(self) -> str:
+        """Description, options in their groups, what else there is to know."""
+        formatter = self._get_formatter()
+        formatter.add_text(self.description)
+        for group in self._action_groups:
+            formatter.start_section((group.title or "").replace("positional arguments", "argument"))
+            formatter.add_arguments(group._group_actions)
+            formatter.end_section()
+        formatter.add_text(self.epilog)
+        return f"{self.format_usage()}\n{formatter.format_help()}"
 
     def error(self, message: str) -> NoReturn:
         """One line and where to look, exit status 2."""
@@ -52,11 +74,6 @@ class Format(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=38)
-
-    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
-        """`enginehouse router [options]`: forty flags in a usage line help nobody."""
-        positional = [action.metavar or action.dest for action in actions if not action.option_strings]
-        return f"Usage: {' '.join([self._prog, *positional, '[options]'])}\n\n"
 
 
 def fail(program: str, message: str) -> NoReturn:

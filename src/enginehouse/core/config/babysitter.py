@@ -13,7 +13,10 @@ from enginehouse.core.config.base import Config, option
 
 
 class Backend(Config, frozen=True):
-    """`[backend]`: which engine to run. Which fields a kind needs is data in `babysitter.recipes`."""
+    """`[backend]`: which engine to run, and with what.
+
+    Which keys a kind needs is data in `babysitter.recipes`.
+    """
 
     type: Annotated[
         str, option("command, vllm, sglang, llama.cpp, infinilm, infinilm-rust or mock", flag="--service-type")

@@ -1,0 +1,116 @@
+"""The reference page of errors and headers, from the table of outcomes and the texts of error answers.
+
+Owns what the table does not say: the headers, and what outcomes without an answer mean. May not live here: statuses,
+codes, texts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Final
+
+from enginehouse.core.outcome import Outcome, Phase, Retry, Who
+from enginehouse.wire.errors import error_response
+
+HEAD = """# Errors and headers
+
+The router's own errors have the shape that OpenAI's SDKs expect, `/v1/messages` Anthropic's:
+
+```json
+{"error": {"message": "…", "type": "invalid_request_error", "param": null, "code": "model_not_found"}}
+```
+
+An engine's own 4xx and 5xx pass through with their status; their bodies are brought into this shape where they have
+another (`verbatim_errors = true` leaves them alone).
+"""
+
+OUTCOMES = """
+## Outcomes
+
+Every request ends in exactly one of these. *Ended by* has two letters, as in access logs: who (`C` client, `E` engine,
+`R` router) and when (`R` while the request was read, `Q` while a service was chosen, `C` while connecting, `H` while
+waiting for the answer's head, `D` within the answer). *Tried again* happens before the first byte of an answer only.
+*Blames* counts against the service (`max_errors` in a row eject it).
+"""
+
+STREAMS = """
+## Errors in the middle of a stream
+
+Once an answer has begun no status can be sent any more. A stream that breaks gets an event that SDKs raise as an error,
+and ends without `[DONE]`:
+
+```text
+data: {"error":{"message":"The engine broke off …","type":"server_error","param":null,"code":"bad_gateway"},"choices":…}
+```
+
+For the Responses API and `/v1/messages` it is `event: error`. Where no event can be written (the answer is no event
+stream, or its length was announced) the connection is cut, so that a truncated answer never looks complete.
+"""
+
+REGISTRY = """
+## The registry's errors
+
+Same shape; `param` names the field at fault.
+
+| status | code | when |
+|---|---|---|
+| 400 | | the body is no JSON object, or a field of it is wrong |
+| 401 | `invalid_api_key` | writing without the bearer token of `token_file` |
+| 404 | `service_not_found` | no service has this name; a babysitter then registers again |
+| 409 | `lease_mismatch` | another instance holds this name: its lease is not the one given |
+| 413 | `request_too_large` | the body is too large |
+| 503 | `registry_full`, `journal_unavailable`, `too_many_watchers` | nothing was changed; try again |
+"""
+
+REASON: Final = (
+    "why this service: the policy's name, `only` (no other could), `session` (affinity), `remembered` (it made the id "
+    "that the path names), `-` if none was chosen"
+)
+HEADERS: Final = [
+    (
+        "x-request-id",
+        "the client's own if it is 1 to 128 printable ASCII characters, else a new one; the engine gets it too",
+    ),
+    ("x-enginehouse-service", "name of the service that answered, `-` if none did"),
+    ("x-enginehouse-attempts", "attempts made, 0 where no service was asked"),
+    ("x-enginehouse-queue-ms", "time the request waited for its turn, in milliseconds"),
+    ("x-enginehouse-overhead-ms", "the router's own time until the head was sent, in milliseconds"),
+    ("x-enginehouse-reason", REASON),
+    ("retry-after", "seconds after which trying again makes sense (see the table)"),
+    ("x-should-retry", "`false` where trying again is useless; OpenAI's SDKs obey it"),
+]
+
+UNSENT: Final = {
+    Outcome.ANSWERED: "The engine's answer was passed on whole, whatever its status.",
+    Outcome.CLIENT_LEFT: "The client closed the connection; so was the engine's, within 50 ms. Nobody is blamed.",
+    Outcome.CLIENT_STALLED: "The client read nothing for `send_timeout` and was cut.",
+}
+
+
+def errors_page() -> str:
+    """The whole page."""
+    lines = [HEAD, OUTCOMES, "| outcome | status | type, code | ended by | tried again | blames | says |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    lines += [_row(outcome) for outcome in Outcome]
+    lines += [STREAMS, "## Headers of every answer\n", "| header | value |", "|---|---|"]
+    lines += [f"| `{name}` | {value} |" for name, value in HEADERS]
+    return "\n".join([*lines, REGISTRY])
+
+
+def _row(outcome: Outcome) -> str:
+    row = outcome.row
+    code = f"`{row.type}`" + (f" `{row.code}`" if row.code else "") if row.type else ""
+    status = str(row.status) if row.status else "the engine's" if row.phase is Phase.DONE else "sent already"
+    again = "" if row.retry is Retry.NO else row.retry.value
+    ended = f"`{outcome.termination}`" if row.who is not Who.NOBODY else ""
+    cells = [f"`{outcome.value}`", status, code, ended, again, "yes" if row.blames else "", " ".join(_says(outcome))]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _says(outcome: Outcome) -> Iterator[str]:
+    yield UNSENT.get(outcome) or json.loads(error_response(outcome).body)["error"]["message"]
+    if outcome.row.retry_after is not None:
+        yield f"(`Retry-After: {outcome.row.retry_after}`)"
+    if outcome.row.should_retry is not None:
+        yield f"(`x-should-retry: {str(outcome.row.should_retry).lower()}`)"
