@@ -21,7 +21,8 @@ from enginehouse.core.config.sim import SimConfig
 C = TypeVar("C", bound=Config)
 
 ENVIRONMENT = """
-Every option can also be given in the environment, as ENGINEHOUSE_{section}_NAME: {example}.
+Every option can also be given in the environment, as {names}:
+{example}.
 What is given last wins: defaults, file, environment, flags."""
 
 
@@ -151,11 +152,13 @@ def finish(
 
 
 def _environment(kind: type[Config], section: str) -> str:
-    example = list(settings(kind, section))[1]
-    inherited = [s.option.env for s in settings(kind, section) if s.option.env]
-    text = ENVIRONMENT.format(section=section.upper(), example=f"{example.variable} for {example.option.flag}")
-    if inherited:
-        text += f"\nInherited names: {', '.join(dict.fromkeys(inherited))}."
+    """What the help says about variables."""
+    known = list(settings(kind, section))
+    example = known[1]
+    sections = dict.fromkeys(f"ENGINEHOUSE_{setting.section.upper()}_NAME" for setting in known)
+    text = ENVIRONMENT.format(names=" or ".join(sections), example=f"{example.variable} for {example.option.flag}")
+    if inherited := dict.fromkeys(s.option.env for s in known if s.option.env):
+        text += f"\nInherited names: {', '.join(inherited)}."
     return text.strip()
 
 

@@ -57,11 +57,13 @@ def status_parser() -> Parser:
 
 def _show(url: str, stats: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     services = stats["services"]
-    console = Console(highlight=False, no_color=not wants_colour(sys.stdout))
+    console = Console(highlight=False, markup=False, color_system="auto" if wants_colour(sys.stdout) else None)
     healthy = sum(bool(service.get("healthy")) for service in services)
-    console.print(f"[bold]{url}[/]  {healthy} of {len(services)} services healthy  {_source(stats)}")
+    count = f"{healthy} of {len(services)} services healthy"
+    console.print(Text.assemble((url, "bold"), "  ", count, "  ", _source(stats)))
     if services:
         console.print(table(services, stats.get("details") or {}))
     else:
@@ -121,10 +123,10 @@ def _time(service: dict[str, Any]) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
-def _source(stats: dict[str, Any]) -> str:
+def _source(stats: dict[str, Any]) -> tuple[str, str]:
     registry = stats.get("registry_url")
     text = f"registry {registry}" if registry else "no registry"
-    return text if stats.get("synced", True) else f"[yellow]{text}, not heard of yet[/]"
+    return (text, "") if stats.get("synced", True) else (f"{text}, not heard of yet", "yellow")
 
 
 def _rejected(console: Console, rejected: list[Any]) -> None:
