@@ -17,7 +17,7 @@ from aiohttp import web
 
 from enginehouse.core.config.base import from_mapping
 from enginehouse.core.config.registry import RegistryConfig
-from enginehouse.registry.main import listen, serve
+from enginehouse.registry.main import bind, serve
 
 MAIN = (
     "import sys, msgspec; from enginehouse.core.config.registry import RegistryConfig; "
@@ -36,7 +36,8 @@ def settings(**changes: Any) -> RegistryConfig:
 async def running(token: str = "", **changes: Any) -> AsyncIterator[str]:
     """A registry in this loop; its URL."""
     config = settings(**changes)
-    listener, stop = listen(config.host, config.port), asyncio.Event()
+    listener, stop = bind(config.host, config.port), asyncio.Event()
+    listener.listen()
     host, port = listener.getsockname()[:2]
     task = asyncio.create_task(serve(config, token, listener, stop))
     try:

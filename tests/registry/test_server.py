@@ -4,7 +4,10 @@ import asyncio
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +17,7 @@ import psutil
 import pytest
 
 from enginehouse.registry import server
-from tests.registry.running import RegistryProcess, running, service
+from tests.registry.running import MAIN, RegistryProcess, running, service
 
 WAIT = 20.0
 
@@ -201,6 +204,25 @@ async def test_it_stops_within_seconds_on_sigterm_and_sigint_although_followers_
         assert time.monotonic() - began < 5
         assert "Traceback" not in registry.errors
     assert {path.name for path in tmp_path.iterdir()} == {"journal.db"}  # noqa: ASYNC240
+
+
+def test_it_takes_a_bound_socket_instead_of_host_and_port() -> None:
+    code = MAIN.replace("type=RegistryConfig)", "type=RegistryConfig), socket.socket(fileno=int(sys.argv[2]))")
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        command = [sys.executable, "-c", "import socket; " + code, '{"journal": ""}', str(bound.fileno())]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=[bound.fileno()])
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            assert url == f"http://127.0.0.1:{bound.getsockname()[1]}"
+            with urllib.request.urlopen(url + "/livez", timeout=WAIT) as answer:
+                assert answer.status == 200
+            process.terminate()
+            assert process.wait(WAIT) == 0
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def test_the_first_line_is_the_url() -> None:

@@ -1,20 +1,24 @@
 """The embedded store: order, numbers, liveness, expiry, restarts. On a real journal, with clocks of our own."""
 
 import asyncio
+import contextlib
+import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from enginehouse.core.record import Record, RecordError, parse_record
 from enginehouse.core.units import MAX_SERVICES
 from enginehouse.registry import embedded
 from enginehouse.registry.embedded import EmbeddedStore
 from enginehouse.registry.journal import Journal, JournalError
-from enginehouse.registry.leases import Entry, LeaseMismatch, UnknownService
+from enginehouse.registry.leases import Entry, LeaseMismatch, StoreError, UnknownService
 from enginehouse.registry.store import Change, Full, Unavailable
 
 
@@ -293,3 +297,56 @@ async def test_the_bytes_of_all_services_are_bounded(monkeypatch: pytest.MonkeyP
         puts = (scene.store.put(record(name, metadata=big), "") for name in ("c", "d", "e"))
         outcomes = await asyncio.gather(*puts, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [Entry, Full, Full]
+
+
+NAMES = st.sampled_from(["a", "b"])
+LEASES = st.sampled_from(["", "L1", "L2"])
+OPERATIONS = st.one_of(
+    st.tuples(st.just("put"), NAMES, LEASES, st.integers(1, 3)),
+    st.tuples(st.just("amend"), NAMES, LEASES, st.integers(1, 3)),
+    st.tuples(st.just("remove"), NAMES, LEASES, st.just(0)),
+    st.tuples(st.just("renew"), NAMES, LEASES, st.just(0)),
+    st.tuples(st.just("pass"), NAMES, LEASES, st.sampled_from([60, 130, 310])),
+    st.tuples(st.just("restart"), NAMES, LEASES, st.just(0)),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(OPERATIONS, max_size=25))
+def test_whatever_happens_a_follower_and_a_restarted_registry_know_what_the_registry_knows(
+    story: list[tuple[str, str, str, int]],
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(live(Path(directory) / "j", story))
+
+
+async def live(path: Path, story: list[tuple[str, str, str, int]]) -> None:
+    followed: dict[str, Entry] = {}
+    scene = Scene(str(path))
+    await scene.store.start()
+    for what, name, lease, number in story:
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "put": lambda: scene.store.put(record(name, weight=number), lease),  # noqa: B023
+            "amend": lambda: scene.store.amend(name, {"weight": number}, lease),  # noqa: B023
+            "remove": lambda: scene.store.remove(name, lease),  # noqa: B023
+            "renew": lambda: scene.store.renew(name, lease, ""),  # noqa: B023
+        }
+        if what == "restart":
+            await scene.store.stop()
+            scene = Scene(str(path))
+            await scene.store.start()
+        elif what == "pass":
+            scene.clock.now += number
+            await scene.store.expire()
+        else:
+            with contextlib.suppress(StoreError):
+                await calls[what]()
+        for change in scene.changes:
+            if change.entry is None:
+                del followed[change.name]
+            else:
+                assert change.entry.revision == change.revision
+                followed[change.name] = change.entry
+        scene.changes.clear()
+        assert {entry.record.name: entry for entry in scene.store.entries()} == followed
+    await scene.store.stop()

@@ -23,7 +23,10 @@ from enginehouse.core.record import RecordError
 from enginehouse.core.units import KIB, MAX_RECORD, MIB
 from enginehouse.registry.leases import LeaseMismatch, StoreError, UnknownService
 from enginehouse.registry.store import Full, Unavailable
+from enginehouse.wire.http1 import head_problem
 
+#: Bytes of a request's head.
+MAX_HEAD = 64 * KIB
 #: Bytes of a request's body: a record of the largest size, written with blanks.
 MAX_BODY = MAX_RECORD + 64 * KIB
 #: Bytes of a body that is too large that are read all the same, so that its sender gets to read the refusal.
@@ -161,7 +164,7 @@ class Gate:
             await send(message)
 
         try:
-            if refused := framing_error(scope):
+            if refused := head_error(scope):
                 await refusal(refused)(scope, receive, send_named)
             else:
                 await self._app(scope, receive, send_named)
@@ -178,10 +181,18 @@ def new_request_id() -> str:
     return secrets.token_hex(16)
 
 
-def framing_error(scope: Scope) -> ApiError | None:
-    """The refusal of a message whose end two readers could see in different places (RFC 9112, 6.1)."""
-    names = [name for name, _ in scope["headers"]]
-    if b"transfer-encoding" in names and (b"content-length" in names or scope["http_version"] == "1.0"):
-        message = "Transfer-Encoding together with Content-Length, or in HTTP/1.0"
-        return ApiError(400, message, headers={"connection": "close"})
-    return None
+def head_error(scope: Scope) -> ApiError | None:
+    """The refusal of a head that is too large, or that two readers could understand differently (RFC 9112, 3.2, 6.1)."""
+    values: dict[bytes, list[bytes]] = {}
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    for name, value in scope["headers"]:
+        values.setdefault(name, []).append(value)
+        size += len(name) + len(value)
+    if size > MAX_HEAD:
+        message = f"The head of the request is larger than {MAX_HEAD} bytes"
+        return ApiError(431, message, code="head_too_large", headers={"connection": "close"})
+    codings = values.get(b"transfer-encoding", [])
+    problem = head_problem(scope["http_version"], values.get(b"host", []), codings)
+    if not problem and codings and b"content-length" in values:
+        problem = "Transfer-Encoding together with Content-Length: send one of them."
+    return ApiError(400, problem, headers={"connection": "close"}) if problem else None

@@ -32,7 +32,7 @@ class UnknownService(StoreError):
     """No such name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"Service '{name}' not found")
+        super().__init__(f"Service '{name}' not found; POST /services registers it")
 
 
 class LeaseMismatch(StoreError):
@@ -92,7 +92,10 @@ def holder(old: Entry | None, name: str, lease: str) -> Entry:
     if old is None:
         raise UnknownService(name)
     if lease != old.lease and (lease or old.leased):
-        raise LeaseMismatch(f"Service '{name}' is registered with another lease than the one of this call")
+        raise LeaseMismatch(
+            f"Service '{name}' belongs to another lease than the one of this call; "
+            "POST /services with a lease of your own takes it over"
+        )
     return old
 
 

@@ -27,6 +27,9 @@ from enginehouse.registry.probes import Prober
 from enginehouse.registry.server import MAX_CONNECTIONS, Server
 from enginehouse.registry.views import Observer
 
+#: Connections that wait to be accepted: a house that starts all at once.
+BACKLOG = 1024
+
 log = logging.getLogger("enginehouse.registry")
 
 
@@ -40,7 +43,8 @@ def main(config: RegistryConfig, sock: socket.socket | None = None) -> int:
     try:
         token = read_token(config.token_file)
         networks(config.allow_networks)
-        listener = sock or listen(config.host, config.port)
+        listener = sock or bind(config.host, config.port)
+        listener.listen(BACKLOG)  # before the URL is printed: whoever reads it may connect
     except (ConfigError, OSError, ValueError) as error:
         print(f"registry: {error}", file=sys.stderr)
         return 2
@@ -106,16 +110,17 @@ async def _clean_up(store: EmbeddedStore, interval: float) -> None:
             await store.expire()
         except StoreError as error:
             log.warning("services that fell silent stay listed for now: %s", error)
+        except Exception:
+            log.exception("a bug: a clean-up failed")
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 lets the system choose. Raises `OSError` naming the address."""
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 lets the system choose. Raises `OSError` naming the address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
-        sock.listen(1024)
     except OSError as error:
         sock.close()
         raise OSError(f"cannot listen on {host} port {port}: {error}") from None

@@ -7,6 +7,7 @@ May not live here: liveness by heartbeat (the store's) and what follows from a v
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,6 +25,9 @@ from enginehouse.registry.views import HealthStatus
 IN_ROUNDS = 256
 #: The same for probes that clients ask for; apart, so that a round does not make them wait.
 ON_DEMAND = 64
+
+
+log = logging.getLogger("enginehouse.registry")
 
 
 class Verdict(NamedTuple):
@@ -79,7 +83,10 @@ class Prober:
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
-            await self.round()
+            try:
+                await self.round()
+            except Exception:
+                log.exception("a bug: a round of probes failed")
             await asyncio.sleep(max(0.0, started + self._interval - loop.time()))
 
     async def round(self) -> None:

@@ -18,8 +18,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from enginehouse.core.units import KIB, MIB
-from enginehouse.registry.http import BUSY, ApiError, new_request_id
+from enginehouse.core.units import MIB
+from enginehouse.registry.http import BUSY, MAX_HEAD, ApiError, new_request_id
 
 #: Seconds from the first byte of a request to its last one, and from connecting to the first one.
 REQUEST_DEADLINE = 30.0
@@ -27,8 +27,6 @@ REQUEST_DEADLINE = 30.0
 READING_DEADLINE = 30.0
 #: Seconds for which an idle connection is kept: longer than the time between two heartbeats.
 KEEPALIVE = 75
-#: Bytes of a request's head.
-MAX_HEAD = 64 * KIB
 #: Seconds for which, and bytes for as many of which, a refused client is still listened to: closing at once, with bytes
 #: of his unread, would reset the connection and with it the answer on its way (RFC 9112, 9.6).
 LINGER = 2.0
