@@ -182,7 +182,7 @@ def new_request_id() -> str:
 
 
 def head_error(scope: Scope) -> ApiError | None:
-    """The refusal of a head that is too large, or that two readers could understand differently (RFC 9112, 3.2, 6.1)."""
+    """The refusal of a head that is too large, or that two readers could read differently (RFC 9112, 3.2, 6.1)."""
     values: dict[bytes, list[bytes]] = {}
     size = len(scope["raw_path"]) + len(scope["query_string"])
     for name, value in scope["headers"]:
