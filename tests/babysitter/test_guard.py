@@ -180,6 +180,22 @@ def test_children_left_by_a_program_that_ended_are_killed(tmp_path: Path) -> Non
         assert not alive(int((tmp_path / "pid").read_text()))
 
 
+def test_kill_9_of_babysitter_and_guard_at_once_takes_the_program_with_them() -> None:
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-I", "-S", guard.__file__, str(theirs.fileno())]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True) as process:
+        theirs.close()
+        ours.sendall(shell("sleep 600").pack())
+        with ours.makefile("r") as lines:
+            pid = int(lines.readline().split()[1])
+        process.kill()
+    ours.close()
+    end = time.monotonic() + DEADLINE
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not alive(pid)
+
+
 def test_a_program_that_cannot_be_executed_is_told_with_its_name() -> None:
     with guarded(Order(["/nowhere/engine"], ENV, "")) as made:
         lines = [made.line(), made.line(), made.line()]

@@ -90,13 +90,15 @@ async def test_an_engine_that_heeds_only_the_second_sigterm_is_not_killed(start:
 
 
 async def test_a_request_that_runs_when_the_babysitter_is_stopped_is_answered_to_its_end(start: Start) -> None:
-    async with start(sim={"models": ["m"], "time_per_token": 0.05, "tokens": 30}) as sitter:
+    # Longer than the engine would get after SIGTERM.
+    async with start(sim={"models": ["m"], "time_per_token": 0.2, "tokens": 16}) as sitter:
         await sitter.becomes("healthy")
-        ask = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+        ask = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 16}
         url = f"http://127.0.0.1:{sitter.config['port']}/v1/chat/completions"
         async with aiohttp.ClientSession() as session, session.post(url, json=ask) as response:
             await response.content.readany()
-            sitter.process.send_signal(signal.SIGTERM)
+            for number in (signal.SIGINT, signal.SIGTERM):  # from the terminal and from who started it: one stop
+                sitter.process.send_signal(number)
             rest = await response.content.read()
         assert rest.endswith(b"data: [DONE]\n\n")
         assert await sitter.ended() == 0
@@ -183,7 +185,7 @@ async def test_kill_9_of_the_engine_takes_it_out_of_the_registry_within_2_s_and_
 
 async def test_health_is_503_with_the_reason_until_the_engine_is_ready(start: Start) -> None:
     """Defect: `/health` is always 200."""
-    async with start(loading=1.5) as sitter:
+    async with start(loading=3.0) as sitter:
 
         async def loading() -> dict[str, Any] | None:
             _, body = await sitter.health()
@@ -191,6 +193,7 @@ async def test_health_is_503_with_the_reason_until_the_engine_is_ready(start: St
 
         body = await until("the engine's own words", loading)
         assert body["status"] == "starting"
+        assert (await sitter.health())[0] == 503
         assert body["reason"] == "/v1/models answers 503: Loading model"
         status, refused = await get(f"{sitter.url}/models")
         assert (status, refused["error"]["code"]) == (503, "server_is_overloaded")

@@ -10,12 +10,14 @@ Owns the paths and the inherited shapes. May not live here: what state the engin
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from enginehouse.babysitter.agent import Agent
 from enginehouse.babysitter.keeper import Keeper
@@ -104,6 +106,17 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         message = f"{request.path} takes {', '.join(sorted(error.allowed_methods))} only"
         allow = {"allow": error.headers.get("allow", "GET")}
         return _error(405, message, "invalid_request_error", "method_not_allowed", allow)
+
+
+def bugs_only() -> logging.Logger:
+    """A log without malformed requests: whoever sends them gets his 400, and fills nobody's disk with tracebacks."""
+    logger = logging.getLogger("enginehouse.babysitter")
+    logger.addFilter(_is_bug)
+    return logger
+
+
+def _is_bug(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

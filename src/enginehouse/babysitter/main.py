@@ -18,7 +18,7 @@ from aiohttp import web
 
 from enginehouse.babysitter import recipes
 from enginehouse.babysitter.agent import Agent, check_record
-from enginehouse.babysitter.api import application
+from enginehouse.babysitter.api import application, bugs_only
 from enginehouse.babysitter.keeper import Keeper, answers, port_is_taken, taken
 from enginehouse.babysitter.logs import Output
 from enginehouse.babysitter.readiness import Prober
@@ -27,6 +27,8 @@ from enginehouse.core.config.babysitter import BabysitterConfig
 from enginehouse.core.config.base import ConfigError
 from enginehouse.core.record import default_url
 
+#: Connections to our own endpoints; all answers are short and immediate.
+MAX_CONNECTIONS = 128
 #: Seconds in which further signals mean the same stop: Ctrl-C comes from the terminal and again from who started us.
 SAME_STOP = 1.0
 
@@ -96,9 +98,8 @@ class Babysitter:
         config, stack = self.config, self._stack
         try:
             stack.callback(self._output.close)
-            timeout = aiohttp.ClientTimeout(total=config.babysitter.probe_timeout)
             probing = aiohttp.TCPConnector(force_close=True)
-            self._session = await stack.enter_async_context(aiohttp.ClientSession(connector=probing, timeout=timeout))
+            self._session = await stack.enter_async_context(aiohttp.ClientSession(connector=probing))
             client = None
             if config.registry_url:
                 client = self._make_client(await stack.enter_async_context(aiohttp.ClientSession()))
@@ -148,16 +149,27 @@ class Babysitter:
 
     async def _listen(self) -> None:
         config, port = self.config, self.config.port + 1
-        runner = web.AppRunner(application(config, self.keeper, self._agent), access_log=None, shutdown_timeout=1.0)
+        app = application(config, self.keeper, self._agent)
+        runner = web.AppRunner(app, access_log=None, logger=bugs_only(), shutdown_timeout=1.0)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
+        serving = runner.server
+        assert serving is not None
+
+        def connection() -> asyncio.Protocol:
+            """Who came first goes first: clients that stay and ask nothing do not keep the registry's probe out."""
+            if len(serving.connections) >= MAX_CONNECTIONS:
+                serving.connections[0].force_close()
+            return serving()
+
         try:
-            await web.TCPSite(runner, config.bind, port).start()
+            listener = await asyncio.get_running_loop().create_server(connection, config.bind, port, reuse_address=True)
         except OSError as error:
             raise OSError(
                 f"{error.strerror or error}: the babysitter itself needs port {port} (port + 1); "
-                f"free it, or give this engine another port"
+                "free it, or give this engine another port"
             ) from None
+        self._stack.callback(listener.close)
 
     def _shown_host(self) -> str:
         return "127.0.0.1" if self.config.bind in recipes.WILDCARDS else self.config.bind
