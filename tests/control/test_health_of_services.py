@@ -1,10 +1,17 @@
 """Health end to end: control, a worker's wire and engines that die, hang and come back."""
 
+import asyncio
 import time
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
 
 from enginehouse.core.fleet import ServiceCount
+from tests.contract.foreign_registry import ForeignRegistry
 from tests.control.rig import Scripted, engine, house, models, scripted, static, until, write_static
+from tests.registry.running import service
 
 SLOW = 3600.0  # an interval that never comes round within a test
 
@@ -46,9 +53,6 @@ async def test_health_flaps__a_service_that_is_down_stays_down_while_its_registr
     short_dir: Path, tmp_path: Path
 ) -> None:
     """Defect: Health flaps: the sync asks for healthy services only, so every 10 s it sets bad ones back to healthy."""
-    from tests.contract.foreign_registry import ForeignRegistry
-    from tests.registry.running import service
-
     async with scripted(health=(503, {})) as bad:
         with ForeignRegistry() as registry:
             registry.register(service("bad", bad.port, metadata={"type": "openai-api", "models": ["m"]}))
@@ -116,9 +120,9 @@ async def test_a_service_that_a_worker_ejected_is_shown_unhealthy_and_stays_up_f
     async with scripted(health=(200, {})) as one:
         file = write_static(tmp_path / "s.json", static("one", one.port))
         async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
-            service = (await worker.until_up("one")).services[0]
-            running.shared.eject(service.slot, time.monotonic() + 1.0)
-            worker.report(failed=(service,))
+            known = (await worker.until_up("one")).services[0]
+            running.shared.eject(known.slot, time.monotonic() + 3.0)
+            worker.report(failed=(known,))
             await running.until_healthy()
             assert (await running.details("one"))["state"] == "ejected"
             assert worker.fleet is not None
@@ -135,24 +139,22 @@ async def test_an_ejection_ends_when_the_engine_died_and_came_back(short_dir: Pa
     async with scripted(health=(200, {})) as one:
         file = write_static(tmp_path / "s.json", static("one", one.port))
         async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
-            service = (await worker.until_up("one")).services[0]
+            known = (await worker.until_up("one")).services[0]
             await one.close()
-            running.shared.eject(service.slot, time.monotonic() + SLOW)
-            worker.report(failed=(service, service, service))
+            running.shared.eject(known.slot, time.monotonic() + SLOW)
+            worker.report(failed=(known, known, known))
             await worker.until_up()
             await one.listen()
             await worker.until_up("one")
-            assert running.shared.ejected_until[service.slot] == 0.0
+            assert running.shared.ejected_until[known.slot] == 0.0
 
 
 async def test_a_late_failure_of_another_service_in_the_slot_is_nobodys_fault(short_dir: Path, tmp_path: Path) -> None:
-    import msgspec
-
     async with scripted(health=(200, {})) as one:
         file = write_static(tmp_path / "s.json", static("one", one.port, metadata={"models": ["m"]}))
         async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
-            service = (await worker.until_up("one")).services[0]
-            worker.report(failed=(msgspec.structs.replace(service, generation=service.generation ^ 1),))
+            known = (await worker.until_up("one")).services[0]
+            worker.report(failed=(msgspec.structs.replace(known, generation=known.generation ^ 1),))
             assert await worker.silent(0.5)
             assert one.asked == ["GET /health"]
 
@@ -162,9 +164,9 @@ async def test_counts_of_workers_are_shown_per_service(short_dir: Path, tmp_path
         file = write_static(tmp_path / "s.json", static("one", one.port))
         async with house(short_dir, static_services=file) as running:
             async with running.worker(0) as first, running.worker(1) as second:
-                service = (await first.until_up("one")).services[0]
-                first.report(counts=(ServiceCount(service.slot, service.generation, 5, 1, 2.0, 4),))
-                second.report(counts=(ServiceCount(service.slot, service.generation, 3, 0, 1.0, 2),))
+                known = (await first.until_up("one")).services[0]
+                first.report(counts=(ServiceCount(known.slot, known.generation, 5, 1, 2.0, 4),))
+                second.report(counts=(ServiceCount(known.slot, known.generation, 3, 0, 1.0, 2),))
 
                 async def is_counted() -> bool:
                     shown = await running.service("one")
@@ -197,7 +199,29 @@ async def test_a_service_given_by_name_is_sent_to_the_workers_with_its_addresses
     await made.listen()
     file = write_static(tmp_path / "s.json", {"name": "one", "host": "localhost", "port": made.port})
     async with house(short_dir, static_services=file) as running, running.worker() as worker:
-        service = (await worker.until_up("one")).services[0]
-        assert service.host == "localhost"
-        assert "127.0.0.1" in service.addresses
+        known = (await worker.until_up("one")).services[0]
+        assert known.host == "localhost"
+        assert "127.0.0.1" in known.addresses
     await made.close()
+
+
+async def test_names_are_resolved_again_while_running_and_a_moved_service_is_followed(
+    short_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = ["127.0.0.1"]
+
+    async def getaddrinfo(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        return [(0, 0, 0, "", (address, 0)) for address in at]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with scripted(health=(200, {})) as one:
+        file = write_static(tmp_path / "s.json", {"name": "one", "host": "engine.test", "port": one.port})
+        settings: dict[str, Any] = {"static_services": file, "resolve_interval": 0.1, "health_interval": SLOW}
+        async with house(short_dir, **settings) as running, running.worker() as worker:
+            await worker.until_up("one")
+            at[:] = ["127.0.0.1", "127.0.0.9"]
+            fleet = await worker.until(lambda fleet: len(fleet.services[0].addresses) == 2)
+            assert fleet.services[0].addresses == ("127.0.0.1", "127.0.0.9")
+            at[:] = ["169.254.169.254"]
+            fleet = await worker.until_up()
+            assert fleet.services[0].addresses == ()

@@ -89,7 +89,8 @@ async def test_control_that_is_killed_and_restarted_has_the_same_fleet_again_und
         with RegistryProcess() as registry:
             async with aiohttp.ClientSession() as session:
                 record = service("one", one.port, metadata={"type": "openai-api"})
-                await session.post(f"{registry.url}/services", json=record)
+                async with session.post(f"{registry.url}/services", json=record) as response:
+                    assert response.status == 201
             with Control(short_dir, registry_url=registry.url, static_services=file) as control:
                 worker = await control.worker()
                 before = await worker.until_up("one", "two")

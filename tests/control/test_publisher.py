@@ -11,7 +11,7 @@ import pytest
 
 from enginehouse.control import publisher as publisher_module
 from enginehouse.control.publisher import MAX_REPORT, Publisher
-from enginehouse.core.fleet import Fleet, Report, Service
+from enginehouse.core.fleet import Fleet, Report, Service, ServiceCount
 from tests.contract.foreign_registry import ForeignRegistry
 from tests.control.rig import DEADLINE, Wire, connect, engine, house, scripted, static, until, write_static
 from tests.ports import Ports
@@ -232,8 +232,6 @@ async def test_a_control_restarted_while_its_registry_is_away_leaves_the_workers
 async def test_counts_and_failures_reach_a_restarted_control_under_the_same_numbers(
     short_dir: Path, tmp_path: Path
 ) -> None:
-    from enginehouse.core.fleet import ServiceCount
-
     async with scripted(health=(200, {})) as one:
         file = write_static(tmp_path / "s.json", static("one", one.port))
         async with house(short_dir, static_services=file) as running:

@@ -79,6 +79,11 @@ class Publisher:
         return fleet if fleet.synced and (self._settled or self._late) else None
 
     @property
+    def version(self) -> int:
+        """Of the newest fleet, 0 before the first."""
+        return self._fleet.version
+
+    @property
     def workers(self) -> list[tuple[int, int]]:
         """(worker, version of its fleet) for each one connected that has reported, sorted."""
         return sorted((wire.worker, wire.has or 0) for wire in self._wires if wire.worker >= 0)

@@ -161,7 +161,8 @@ class Control:
         entry.note = look.note
         learned = look.models is not None and entry.learn(look.models)
         if entry.health.state is not before:
-            log.info("%s: %s %s", entry.name, entry.health.state.value, entry.health.reason)
+            why = f" ({entry.health.reason})" if entry.health.reason else ""
+            log.info("%s is %s%s", entry.name, entry.health.state.value, why)
         if learned or entry.health.state is not before:
             self._changed.set()
 

@@ -67,7 +67,7 @@ class Views:
         }
 
     def stats(self) -> dict[str, Any]:
-        """`GET /stats`; `details` tells per service why, `workers` which fleet each worker has."""
+        """`GET /stats`; `details` tells per service why, `workers` which fleet each worker has of which newest one."""
         services = self._services()
         return {
             "total_services": len(services),
@@ -75,6 +75,7 @@ class Views:
             "registry_url": self._registry_url,
             "services": services,
             "details": {entry.name: self._details(entry) for entry in self._sorted()},
+            "fleet_version": self._publisher.version,
             "workers": [{"worker": worker, "fleet_version": version} for worker, version in self._publisher.workers],
             "synced": self._roster.synced,
         }
