@@ -92,6 +92,7 @@ def test_with_real_models_two_chat_models_answer_one_of_them_on_two_services_and
             "llama.cpp does not run on this machine (ended by sig",
         ),
     ],
+    ids=["not installed", "does not run"],
 )
 def test_where_real_engines_cannot_be_had_it_says_why_and_simulates_by_itself(
     demo: Start, tmp_path_factory: pytest.TempPathFactory, module: str, why: str
