@@ -45,6 +45,7 @@ class ControlLink(asyncio.Protocol):
             frames = split_frames(self._buffer)
             if frames:
                 self._worker.use_fleet(self._decoder.decode(frames[-1]))
+                self.report()  # it tells control which fleet we have now
         except (ValueError, msgspec.DecodeError) as error:
             self._worker.report_bug(error)
             if self.transport is not None:
