@@ -214,9 +214,9 @@ def test_a_static_service_is_judged_as_the_router_judges_it(
 
 
 def test_static_services_of_one_name_and_a_file_that_is_no_list_of_services() -> None:
-    assert only(bad(json.dumps([STATIC, STATIC]), "static.json")).text == "2 services are called a"
-    assert "none of the shapes" in only(bad('{"service": []}', "static.json")).text
-    assert "not valid JSON" in only(bad("[", "static.json")).text
+    assert "used by an earlier service" in only(bad(json.dumps([STATIC, STATIC]), "static.json")).text
+    assert "must be a list of services" in only(bad('{"service": []}', "static.json")).text
+    assert "is not JSON" in only(bad("[", "static.json")).text
 
 
 def test_a_house_names_the_file_in_which_a_static_service_is_wrong() -> None:

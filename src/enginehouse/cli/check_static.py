@@ -1,67 +1,62 @@
-"""Checks of a file of static services (JSON), with the rules the router itself applies to a service.
+"""Checks of a file of static services (JSON), read by the router's own reader.
 
-Owns the three shapes such a file may have. May not live here: what a valid service is (`core.record`).
+Owns what is said about each service. May not live here: the shapes of the file (`control.static_file`) and what a valid
+service is (`core.record`).
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from enginehouse.cli.findings import Finding, fail, ok, warn
-from enginehouse.core.record import RecordError, cache_type, endpoint, is_inference, model_ids, parse_record
+from enginehouse.control.static_file import parse
+from enginehouse.core.record import Record, cache_type, endpoint, is_inference, model_ids
 
-SHAPES = 'write a list [...], {"services": [...]} or {"static_services": {"services": [...]}}'
 KEYS = {"name", "host", "port", "hostname", "url", "status", "weight", "metadata"}
 
 
 def static_services(path: Path) -> Iterator[Finding]:
     """What is wrong with the file, service by service."""
     try:
-        items = services_of(json.loads(path.read_text(encoding="utf-8")))
+        content = path.read_bytes()
+        found = parse(content)
     except OSError as error:
         yield fail(f"cannot be read: {error.strerror}", "check the path and its permissions")
         return
     except ValueError as error:
-        yield fail(f"is not valid JSON: {error}", "mend the syntax at that place")
+        yield fail(str(error), "docs/how-to/static-services.md has an example")
         return
-    if items is None:
-        yield fail("has none of the shapes a file of static services may have", SHAPES)
-        return
-    for number, item in enumerate(items):
-        yield from _service(number, item)
-    names = Counter(item.get("name") for item in items if isinstance(item, dict))
-    for name, times in names.items():
-        if times > 1:
-            yield fail(f"{times} services are called {name}", "a name belongs to one service: rename the others")
-    if not items:
+    for item in found.rejected:
+        yield fail(f"service {item.name}: {item.reason}", "the router leaves this service out until it is mended")
+    yield from _strange_keys(json.loads(content))
+    for record in found.records:
+        yield from _service(record)
+    if not found.records and not found.rejected:
         yield warn("lists no service", 'add one, for example {"name": "a", "host": "10.0.0.5", "port": 8000}')
 
 
-def services_of(data: Any) -> list[Any] | None:
-    """The list in any of the three shapes, or None."""
+def _strange_keys(data: Any) -> Iterator[Finding]:
+    """Keys that the router drops without a word, whatever the shape of the file."""
     if isinstance(data, dict):
-        inner = data.get("static_services", data)
-        data = inner.get("services") if isinstance(inner, dict) else None
-    return data if isinstance(data, list) else None
+        data = data.get("static_services", data)
+        data = data.get("services", []) if isinstance(data, dict) else data
+    for item in data:
+        for key in sorted(set(item) - KEYS) if isinstance(item, dict) else ():
+            yield warn(
+                f"service {item.get('name')}: the key `{key}` means nothing", "put what is yours into `metadata`"
+            )
 
 
-def _service(number: int, item: Any) -> Iterator[Finding]:
-    try:
-        record = parse_record(item)
-    except RecordError as error:
-        name = item.get("name") if isinstance(item, dict) else None
-        yield fail(f"service {name or number + 1}: {error}", "the router leaves this service out until it is mended")
-        return
-    for key in sorted(set(item) - KEYS):
-        yield warn(f"service {record.name}: the key `{key}` means nothing", "put what is yours under `metadata`")
+def _service(record: Record) -> Iterator[Finding]:
     if (stated := record.metadata.get("cache_type")) and not cache_type(record):
         yield warn(f"service {record.name}: unknown cache_type {stated!r}", 'use "static" or "paged", or leave it out')
     at = endpoint(record)
-    models = ", ".join(model_ids(record)) or ("models learned from it" if is_inference(record) or not item else "")
-    yield ok(
-        f"service {record.name}: {'https' if at.tls else 'http'}://{at.host}:{at.port}{at.prefix}  {models}".rstrip()
-    )
+    host = f"[{at.host}]" if ":" in at.host else at.host
+    if not is_inference(record) and "type" in record.metadata:
+        models = "never gets a prompt (metadata.type)"
+    else:
+        models = ", ".join(model_ids(record)) or "its models are learned from it"
+    yield ok(f"service {record.name}: {'https' if at.tls else 'http'}://{host}:{at.port}{at.prefix}  {models}")

@@ -1,4 +1,4 @@
-"""The reference pages, generated: docs/reference/{configuration,cli,errors}.md from the structs and tables themselves.
+"""The pages in docs/reference that are generated from the structs and tables themselves.
 
 Owns the layout of the pages. May not live here: any name, default or status that has its place in the code.
 Usage: `python -m enginehouse.cli.reference` writes them, with `--check` it only tells whether they are as they should.
@@ -18,6 +18,7 @@ from enginehouse.cli import main as commands
 from enginehouse.cli.options import Setting, can_be_text, is_config, shown
 from enginehouse.cli.parser import Parser
 from enginehouse.cli.reference_errors import errors_page
+from enginehouse.cli.reference_machines import machines_page
 from enginehouse.core.config.babysitter import BabysitterConfig, Backend
 from enginehouse.core.config.base import Config, Option, options
 from enginehouse.core.config.house import HouseConfig
@@ -174,7 +175,8 @@ def _flags(parser: Parser) -> Iterator[str]:
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration_page,
     "cli.md": cli_page,
-    "errors.md": lambda: NOTE + errors_page(),
+    "errors.md": lambda: f"{NOTE}\n{errors_page()}",
+    "machines.md": lambda: f"{NOTE}\n{machines_page()}",
 }
 
 
