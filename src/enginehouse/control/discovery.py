@@ -22,6 +22,9 @@ from enginehouse.core.record import Record, RecordError, parse_record
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 
+#: What no client raises on purpose: such an error is logged with where it came from.
+_BUGS = (TypeError, AttributeError, LookupError, AssertionError)
+
 log = logging.getLogger(__name__)
 
 
@@ -81,7 +84,7 @@ class Discovery:
                     await self._poll()
             except Exception as error:  # the client's errors, or a bug that must not end discovery
                 if self._failures == 0:
-                    log.warning("registry: %s", error, exc_info=not str(error))
+                    log.warning("registry: %s", error, exc_info=isinstance(error, _BUGS))
                 self._roster.report("registry", str(error) or type(error).__name__)
             delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._failures, 16))
             self._failures += 1
@@ -106,7 +109,9 @@ class Discovery:
             await asyncio.sleep(self._sync_interval)
 
     def _answered(self) -> None:
-        self._failures = 0
+        if self._failures:
+            self._failures = 0
+            log.info("registry: it answers")
         self._changed()
 
     def _take(self, event: Any) -> bool:
