@@ -13,7 +13,7 @@ from typing import Any
 
 from enginehouse.cli.findings import Finding, fail, ok, warn
 from enginehouse.control.static_file import parse
-from enginehouse.core.record import Record, cache_type, endpoint, is_inference, model_ids
+from enginehouse.core.record import Record, cache_type, endpoint, model_ids
 
 KEYS = {"name", "host", "port", "hostname", "url", "status", "weight", "metadata"}
 
@@ -55,8 +55,5 @@ def _service(record: Record) -> Iterator[Finding]:
         yield warn(f"service {record.name}: unknown cache_type {stated!r}", 'use "static" or "paged", or leave it out')
     at = endpoint(record)
     host = f"[{at.host}]" if ":" in at.host else at.host
-    if not is_inference(record) and "type" in record.metadata:
-        models = "never gets a prompt (metadata.type)"
-    else:
-        models = ", ".join(model_ids(record)) or "its models are learned from it"
+    models = ", ".join(model_ids(record)) or "its models are learned from it"
     yield ok(f"service {record.name}: {'https' if at.tls else 'http'}://{host}:{at.port}{at.prefix}  {models}")
