@@ -159,12 +159,30 @@ def is_part(process: psutil.Process, role: str, given: Table) -> bool:
 
 def simulated(name: str, *models: str, restart_delay: float = 0.1, **flags: Any) -> Table:
     """A simulated engine for a house; `flags` are those of `enginehouse sim`: `ready_after=10`."""
-    words = [word for flag, value in flags.items() for word in ("--" + flag.replace("_", "-"), str(value))]
+    words = [word for flag, value in flags.items() for word in flag_words(flag, value)]
     return {
         "name": name,
         "backend": {"type": "mock", "models": models, "args": words},
         "babysitter": {"restart_delay": restart_delay},
     }
+
+
+def real(name: str, model: str, cache: Path, serves: tuple[str, ...] = (), **flags: Any) -> Table:
+    """llama.cpp with a small real model for a house; `flags` are those of its launcher: `parallel=2`.
+
+    `serves`: names under which it is registered; its own, the model's, where none are given.
+    """
+    flags |= {"cache": cache, "alias": model}
+    words = [word for flag, value in flags.items() for word in flag_words(flag, value)]
+    backend = {"type": "llama.cpp", "command": "{python} -m enginehouse.engines.llamacpp", "model": model}
+    metadata = {"models_list": [{"id": each, "object": "model"} for each in serves]} if serves else {}
+    return {"name": name, "backend": {**backend, "args": words}, "metadata": metadata}
+
+
+def flag_words(flag: str, value: Any) -> list[str]:
+    """One setting as words of a command line."""
+    name = "--" + flag.replace("_", "-")
+    return [name] * value if isinstance(value, bool) else [name, str(value)]
 
 
 def completed(engine: Table, port: int, folder: Path) -> Table:

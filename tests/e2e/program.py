@@ -91,9 +91,10 @@ class Program:
         """Everything it and its children printed."""
         return self._output.read_text(errors="replace")
 
-    async def says(self, words: str) -> None:
-        """Until it has printed these words."""
-        await until_so(f"{words!r} printed by a process that lives", lambda: words in self._living_output())
+    async def first_line(self) -> str:
+        """The first line it prints: a URL, for those that serve."""
+        await until_so("a line printed by a process that lives", lambda: "\n" in self._living_output())
+        return self.output.splitlines()[0]
 
     def _living_output(self) -> str:
         assert self.process.poll() is None, f"it ended with exit status {self.process.returncode}:\n{self.output}"

@@ -179,8 +179,7 @@ async def test_a_router_told_to_stop_finishes_its_streams_and_refuses_new_reques
     (tmp_path / "services.json").write_text(json.dumps(services))
     words = ("--host", "127.0.0.1", "--router-port", "0", "--workers", "2", "--static-services", "services.json")
     router = start_part("router", *words)
-    await router.says("http://127.0.0.1:")
-    port = int(router.output.split()[0].rpartition(":")[2])
+    port = int((await router.first_line()).rpartition(":")[2])
 
     async def ready() -> bool:
         return (await raw.once(port, raw.chat(model="shared", max_tokens=1))).status == 200
