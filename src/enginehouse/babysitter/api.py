@@ -10,22 +10,22 @@ Owns the paths and the inherited shapes. May not live here: what state the engin
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from enginehouse.babysitter.agent import Agent
 from enginehouse.babysitter.keeper import Keeper
 from enginehouse.core.config.babysitter import BabysitterConfig
 from enginehouse.core.record import default_url
 from enginehouse.machines.child import State
+from enginehouse.wire.http1 import head_problem
 
 ENDPOINTS = "/health, /models, /info, /livez"
+BAD_REQUEST = "invalid_request_error"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -95,28 +95,50 @@ class _Api:
         return _json({"status": "alive"})
 
 
+class Connection(web.RequestHandler):
+    """One client. What cannot be read as a request is refused in the shape of all errors, and fills nobody's log."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        text = "Internal Server Error"
+        if status == 400:
+            what = (message or "").partition(":\n")[0] or "no reason is known"
+            text = f"The request is not valid HTTP/1.1: {what}."
+        else:
+            self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
+        return _refusal(status, text, BAD_REQUEST if status < 500 else "server_error")
+
+
+def _refusal(status: int, message: str, kind: str) -> web.Response:
+    """An error behind which nothing more is read from this client."""
+    response = _error(status, message, kind, None)
+    response.force_close()
+    return response
+
+
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    version = f"{request.version.major}.{request.version.minor}"
+    hosts, codings = (
+        [value.encode("utf-8", "surrogateescape") for value in request.headers.getall(name, [])]
+        for name in ("host", "transfer-encoding")
+    )
+    if problem := head_problem(version, hosts, codings):
+        return _refusal(400, problem, BAD_REQUEST)
     try:
         return await handler(request)
     except web.HTTPNotFound:
         message = f"There is nothing at {request.path}; a babysitter has {ENDPOINTS}"
-        return _error(404, message, "invalid_request_error", "path_unknown")
+        return _error(404, message, BAD_REQUEST, "path_unknown")
     except web.HTTPMethodNotAllowed as error:
         message = f"{request.path} takes {', '.join(sorted(error.allowed_methods))} only"
         allow = {"allow": error.headers.get("allow", "GET")}
-        return _error(405, message, "invalid_request_error", "method_not_allowed", allow)
-
-
-def bugs_only() -> logging.Logger:
-    """A log without malformed requests: whoever sends them gets his 400, and fills nobody's disk with tracebacks."""
-    logger = logging.getLogger("enginehouse.babysitter")
-    logger.addFilter(_is_bug)
-    return logger
-
-
-def _is_bug(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+        return _error(405, message, BAD_REQUEST, "method_not_allowed", allow)
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from enginehouse.babysitter import recipes
 from enginehouse.babysitter.agent import Agent, check_record
-from enginehouse.babysitter.api import application, bugs_only
+from enginehouse.babysitter.api import Connection, application
 from enginehouse.babysitter.keeper import Keeper, answers, port_is_taken, taken
 from enginehouse.babysitter.logs import Output
 from enginehouse.babysitter.readiness import Prober
@@ -150,20 +150,20 @@ class Babysitter:
     async def _listen(self) -> None:
         config, port = self.config, self.config.port + 1
         app = application(config, self.keeper, self._agent)
-        runner = web.AppRunner(app, access_log=None, logger=bugs_only(), shutdown_timeout=1.0)
+        runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        serving = runner.server
+        serving, loop = runner.server, asyncio.get_running_loop()
         assert serving is not None
 
         def connection() -> asyncio.Protocol:
             """Who came first goes first: clients that stay and ask nothing do not keep the registry's probe out."""
             if len(serving.connections) >= MAX_CONNECTIONS:
                 serving.connections[0].force_close()
-            return serving()
+            return Connection(serving, loop=loop, access_log=None)  # type: ignore[arg-type]  # None: no log
 
         try:
-            listener = await asyncio.get_running_loop().create_server(connection, config.bind, port, reuse_address=True)
+            listener = await loop.create_server(connection, config.bind, port, reuse_address=True)
         except OSError as error:
             raise OSError(
                 f"{error.strerror or error}: the babysitter itself needs port {port} (port + 1); "
