@@ -77,8 +77,8 @@ def test_the_first_line_is_the_url_each_engine_is_followed_until_it_is_ready_and
     up.says("2 of 2 engines are ready after ")
     told = "\n".join(up.lines)
     for name, models in (("a", "chat, org/other"), ("embed", "vectors")):
-        assert re.search(rf"^  {name} +starting   mock, port \d+$", told, re.MULTILINE)
-        assert re.search(rf"^  {name} +ready      in \d+\.\d s  {models}$", told, re.MULTILINE)
+        assert re.search(rf"^  {name} +starting +mock, port \d+$", told, re.MULTILINE)
+        assert re.search(rf"^  {name} +ready +in \d+\.\d s  {models}$", told, re.MULTILINE)
     curl = told[told.index("curl ") :].partition("\n\n")[0]
     done = subprocess.run(["bash", "-c", curl], capture_output=True, timeout=DEADLINE, check=True)
     assert json.loads(done.stdout)["choices"][0]["message"]["content"]
@@ -132,7 +132,7 @@ def test_an_engine_that_dies_is_said_with_the_reason_and_again_when_it_is_back(s
     engine = next(p for p in up.descendants() if p.cmdline()[1:4] == ["-m", "enginehouse.cli.main", "sim"])
     name = engine.cmdline()[engine.cmdline().index("--name") + 1]
     engine.kill()
-    assert up.says(f"  {name:<5}  backing off").endswith("was ended by SIGKILL")
+    assert up.says(f"  {name:<5}  backing off").endswith(f"was ended by SIGKILL; see logs/{name}.log")
     up.says(f"  {name:<5}  ready ")
 
 
@@ -153,11 +153,31 @@ def test_a_port_that_somebody_has_is_named_before_anything_is_started(house: str
 
 
 def test_ports_that_clash_within_the_file_are_named_with_the_fix(tmp_path: Path) -> None:
-    (tmp_path / "house.toml").write_text('[[engine]]\nname = "a"\nport = 9000\n[[engine]]\nname = "b"\nport = 9001\n')
+    engine = '[[engine]]\nname = "{}"\nport = {}\nbackend = {{ type = "mock" }}\n'
+    (tmp_path / "house.toml").write_text(engine.format("a", 9000) + engine.format("b", 9001))
     done = run("up", "house.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert "port 9001 is wanted by the babysitter of a and by the engine b" in done.stderr
     assert "give the engine b another port" in done.stderr
+
+
+def test_an_engine_that_nobody_could_start_is_named_before_anything_is_started(tmp_path: Path) -> None:
+    (tmp_path / "house.toml").write_text('[[engine]]\nname = "a"\nport = 9000\nbackend = { type = "vlm" }\n')
+    done = run("up", "house.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("enginehouse up: engine a: `backend.type`: there is no kind of engine 'vlm'; did you")
+
+
+def test_an_engine_that_gives_up_is_said_once_with_the_reason_and_its_log_and_the_others_go_on(
+    start: Start, house: str
+) -> None:
+    limits = "{ max_restarts = 1, restart_delay = 0.1 }"
+    text = Path(house).read_text().replace('type = "mock", models = ["vectors"]', 'command = "false"')
+    Path(house).write_text(text.rstrip() + f"\nbabysitter = {limits}\n")
+    up = start("up", house)
+    assert up.says("failed").split("failed")[1].strip() == "ended with exit status 1; see logs/embed.log"
+    up.says("1 of 2 engines are ready after ")
+    assert sum(" failed " in line for line in up.lines) == 1
 
 
 def test_the_environment_goes_before_the_file_for_registry_and_router(

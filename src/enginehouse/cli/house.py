@@ -70,7 +70,8 @@ class House:
         return registry, [child("router", "router", config.router)], babysitters
 
     def _died(self, child: Child, status: int) -> None:
-        if not self._stopping:
+        often = child.restarts & (child.restarts - 1)  # said the 1st, 2nd, 4th, 8th … time
+        if not self._stopping and not often:
             how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
             why = f"; see {self._log}" if self._log else ""
             self._progress.say(f"  {child.name}: its process ended ({how}) and is started again{why}")

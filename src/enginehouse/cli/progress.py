@@ -42,6 +42,7 @@ class Progress:
         self._colour = wants_colour(out)
         self._state = {engine.name: "starting" for engine in config.engine}
         self._since: dict[str, float] = {}
+        self._told: dict[str, tuple[str, str]] = {}
         self._asked: dict[str, float] = {}
         self._begun = self._news_at = 0.0
         self._look_at = 0.0
@@ -103,17 +104,22 @@ class Progress:
     def _tell(self, engine: BabysitterConfig, state: str, detail: str, now: float) -> None:
         if state == self._state[engine.name]:
             return
-        if state == "ready":
-            detail = f"in {now - self._since[engine.name]:.1f} s  {detail}"
-        elif self._state[engine.name] == "ready":
+        if self._state[engine.name] == "ready":
             self._since[engine.name] = now
         self._state[engine.name] = state
+        if state == "starting" or self._told.get(engine.name) == (state, detail):
+            return  # it tries again, as was said when it failed
+        self._told[engine.name] = (state, detail)
         self._news_at = now
+        if state == "ready":
+            detail = f"in {now - self._since[engine.name]:.1f} s  {detail}"
+        elif detail and state in ("failed", "backing off"):
+            detail += f"; see {Path(engine.babysitter.log_dir) / engine.name}.log"
         self._line(engine.name, state, detail)
 
     def _line(self, name: str, state: str, detail: str) -> None:
         width = max(len(engine.name) for engine in self._config.engine)
-        coloured = paint(f"{state:<9}", COLOURS.get(state, "dim"), self._colour)
+        coloured = paint(f"{state:<11}", COLOURS.get(state, "dim"), self._colour)
         self.say(f"  {name:<{width}}  {coloured}  {detail}".rstrip())
 
     def _invite(self, serving: dict[str, list[str]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from enginehouse.babysitter.recipes import order
 from enginehouse.cli.options import build
 from enginehouse.cli.parser import Parser, fail, load_file
 from enginehouse.cli.ports import claims, clashes, free_port, in_use, url
@@ -93,7 +94,12 @@ def _introduced(engine: BabysitterConfig, router: RouterConfig) -> BabysitterCon
 
 
 def obstacle(config: HouseConfig) -> str:
-    """Why this house cannot stand here now, "" if it can: two parts on one port, or a port somebody else has."""
+    """Why this house cannot stand here now, "" if it can: a wrong engine, a port that two want or others have."""
+    for number, engine in enumerate(config.engine):
+        try:
+            order(engine, os.environ)
+        except ConfigError as error:
+            return f"engine {engine.name or number}: {error}"
     claimed = claims(config)
     for clash in clashes(claimed):
         return f"{clash.text}\n{clash.fix}"
