@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -95,6 +98,32 @@ def test_ctrl_c_ends_everything_in_order_with_exit_status_0(start: Start, house:
     until("the end of all its processes", lambda: not up.descendants())
 
 
+def test_ctrl_c_waits_for_a_running_request_and_a_second_one_does_not(start: Start, house: str) -> None:
+    text = Path(house).read_text().replace('models = ["chat"', 'args = ["--ttft", "600"], models = ["chat"')
+    Path(house).write_text(text)
+    up = start("up", house)
+    url = up.line()
+    up.says("engines are ready")
+    with begun(url, {"model": "chat", "messages": [{"role": "user", "content": "Hi"}]}):
+        until("the request in flight", lambda: answer(f"{url}/stats")["details"]["a-server"]["in_flight"] == 1)
+        up.interrupt()
+        up.says("Stopping: running requests may finish. Ctrl-C again ends everything at once.")
+        assert up.process.poll() is None
+        up.interrupt()
+        assert up.ended() == 0
+    until("the end of all its processes", lambda: not up.descendants())
+
+
+@contextlib.contextmanager
+def begun(url: str, body: dict[str, Any]) -> Iterator[None]:
+    """A request whose answer is not waited for."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=DEADLINE)
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
+    yield
+    connection.close()
+
+
 def test_ctrl_c_during_the_start_leaves_nothing_either(start: Start, house: str) -> None:
     up = start("up", house)
     up.line()
@@ -126,6 +155,15 @@ def others(up: Running, gone: psutil.Process) -> list[psutil.Process]:
     return [process for process in up.descendants() if process.pid != gone.pid]
 
 
+def test_no_registry_is_started_where_the_router_follows_another_one(start: Start, house: str, ports: Ports) -> None:
+    text = Path(house).read_text().replace("[router]", f'[router]\nregistry_url = "http://127.0.0.1:{ports.one()}"')
+    Path(house).write_text(text)
+    up = start("up", house)
+    up.says("  a ")
+    until("the babysitters", lambda: sum("babysitter" in p.cmdline() for p in up.descendants()) == 2)
+    assert not any("registry" in p.cmdline() for p in up.descendants())
+
+
 def test_an_engine_that_dies_is_said_with_the_reason_and_again_when_it_is_back(start: Start, house: str) -> None:
     up = start("up", house)
     up.says("engines are ready")
@@ -150,6 +188,15 @@ def test_a_port_that_somebody_has_is_named_before_anything_is_started(house: str
     assert done.returncode == 2
     assert re.match(r"enginehouse up: port \d+ for the router is in use by another program", done.stderr)
     assert "choose another port in the file" in done.stderr
+
+
+def test_the_registrys_port_is_looked_at_too(house: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        Path(house).write_text(
+            re.sub(r"(\[registry\].*?port = )\d+", rf"\g<1>{port}", Path(house).read_text(), flags=re.DOTALL)
+        )
+        assert f"port {port} for the registry is in use" in run("up", house, cwd=tmp_path).stderr
 
 
 def test_ports_that_clash_within_the_file_are_named_with_the_fix(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Owns `House`. May not live here: settings (`up` completes them), how a process i
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ from enginehouse.supervisor.signals import Waiter
 
 #: What a part may take beyond its own deadlines until it is killed. Seconds.
 GRACE: Final = 5.0
+#: What a part may take after a second signal until it is killed. Seconds.
+HURRY: Final = 2.0
 
 
 class House:
@@ -88,9 +91,17 @@ class House:
         self._progress.say("Stopped.")
 
     def _end(self, children: list[Child], seconds: float) -> None:
+        kill_at = math.inf
+
         def meanwhile() -> None:
+            nonlocal kill_at
             self._waiter.wait(0.02)
-            if self._waiter.stop_asked:  # what they had started ends with them: each has a guard or a lifeline
+            now = time.monotonic()
+            if self._waiter.stop_asked and kill_at == math.inf:
+                kill_at = now + HURRY
+                for child in children:
+                    child.signal(signal.SIGTERM)  # to all of them, a second one means at once
+            if now >= kill_at:  # what they had started ends with them: each has a guard or a lifeline
                 for child in children:
                     child.signal(signal.SIGKILL)
 

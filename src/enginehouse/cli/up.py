@@ -51,10 +51,9 @@ def run(program: str, config: HouseConfig) -> int:
     """Keep a house standing until it is told to stop. Returns the exit status."""
     from enginehouse.cli.house import House
 
-    config = complete(config)
     if problem := obstacle(config):
         fail(program, problem)
-    return House(config).run()
+    return House(complete(config)).run()
 
 
 def read_house(name: str) -> HouseConfig:

@@ -87,6 +87,7 @@ class Supervisor:
         self._lifeline, self._lifeline_end = os.pipe()
         self._keeper = Keeper(self._died)
         self._workers: list[Child] = []
+        self._stopping = False
 
     @property
     def url(self) -> str:
@@ -118,7 +119,7 @@ class Supervisor:
     def _died(self, child: Child, status: int) -> None:
         if child.role == "worker":
             self.shared.forget_worker(int(child.values["index"]))
-        if not self._waiter.stop_asked:
+        if not self._stopping:
             how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
             say(f"{child.name} ended ({how}); starting it again")
 
@@ -141,7 +142,8 @@ class Supervisor:
                 worker.started = now
 
     def stop(self) -> None:
-        """Let the workers finish, refuse what still arrives, then close."""
+        """Let the workers finish, refuse what still arrives, then close. A second signal ends them at once."""
+        self._stopping, self._waiter.stop_asked = True, False
         deadline = time.monotonic() + self._config.drain_timeout + CONTROL_STOP
         self._keeper.stop(self._workers, deadline, self._refuse_meanwhile)
         self._keeper.stop([self._control], time.monotonic() + CONTROL_STOP, lambda: self._waiter.wait(0.01))
@@ -154,6 +156,9 @@ class Supervisor:
         if all(state != WorkerState.SERVING for state in states):
             self._refuse_waiting()
         self._waiter.wait(0.02)
+        if self._waiter.stop_asked:
+            for worker in self._workers:
+                worker.signal(signal.SIGKILL)
 
     def _refuse_waiting(self) -> None:
         """Answer connections that wait in the accept queue: closing the socket would reset them."""
