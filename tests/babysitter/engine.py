@@ -26,7 +26,7 @@ OPTIONS: dict[str, Any] = {
     "no_models": False,  # neither /v1/models nor /models
     "only_models": False,  # /models, but no /v1/models
     "key": "",  # wanted for the model lists
-    "loading": 0.0,  # seconds of 503
+    "loading": "",  # 503 until there is a file of this name
     "crash": None,  # exit status at once
     "crash_after": None,  # seconds
     "words": "",  # printed at the start, $NAME replaced from the environment
@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if OPTIONS["silent"]:
             time.sleep(60)
-        if time.monotonic() - STARTED < OPTIONS["loading"]:
+        if OPTIONS["loading"] and not Path(OPTIONS["loading"]).exists():
             self.answer(503, {"error": {"message": "Loading model", "code": 503}})
         elif self.path in ("/v1/models", "/models") and not OPTIONS["no_models"]:
             if self.path == "/v1/models" and OPTIONS["only_models"]:
@@ -138,6 +138,5 @@ def main() -> None:
     server.serve_forever()
 
 
-STARTED = time.monotonic()
 if __name__ == "__main__":
     main()

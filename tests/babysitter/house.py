@@ -23,7 +23,7 @@ from enginehouse.core.config.registry import RegistryConfig
 from enginehouse.registry.main import serve
 
 ENGINE = Path(__file__).with_name("engine.py")
-DEADLINE = 30.0
+DEADLINE = 60.0
 T = TypeVar("T")
 
 
@@ -132,23 +132,36 @@ class Sitter:
             assert self.process.returncode is None or self._reading.done() is False or words in self.text, self.text
             return next((line for line in self.lines if words in line), None)
 
-        return await until(f"{words!r} in\n{self.text}", found)
+        try:
+            return await until(repr(words), found)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; printed:\n{self.text}") from None
 
     async def health(self) -> tuple[int, dict[str, Any]]:
         return await get(f"{self.url}/health")
 
     async def becomes(self, status: str) -> dict[str, Any]:
         """Wait for a status in /health; its body."""
+        seen: list[str] = []
 
         async def reached() -> dict[str, Any] | None:
+            assert self.process.returncode is None, self.text
             _, body = await self.health()
+            if body and body["status"] not in seen[-1:]:
+                seen.append(body["status"])
             return body if body and body["status"] == status else None
 
-        return await until(f"{status} ({self.text})", reached)
+        try:
+            return await until(status, reached)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; /health said {seen}; printed:\n{self.text}") from None
 
     def family(self) -> list[int]:
-        """The pids of the guard, the engine and everything below."""
-        return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
+        """The pids of the guard, the engine and everything below; none once the babysitter has ended."""
+        try:
+            return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit status."""

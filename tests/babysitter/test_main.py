@@ -183,9 +183,10 @@ async def test_kill_9_of_the_engine_takes_it_out_of_the_registry_within_2_s_and_
         assert info["restart_count"] == 1
 
 
-async def test_health_is_503_with_the_reason_until_the_engine_is_ready(start: Start) -> None:
+async def test_health_is_503_with_the_reason_until_the_engine_is_ready(start: Start, tmp_path: Path) -> None:
     """Defect: `/health` is always 200."""
-    async with start(loading=3.0) as sitter:
+    loaded = tmp_path / "loaded"
+    async with start(loading=str(loaded)) as sitter:
 
         async def loading() -> dict[str, Any] | None:
             _, body = await sitter.health()
@@ -197,6 +198,7 @@ async def test_health_is_503_with_the_reason_until_the_engine_is_ready(start: St
         assert body["reason"] == "/v1/models answers 503: Loading model"
         status, refused = await get(f"{sitter.url}/models")
         assert (status, refused["error"]["code"]) == (503, "server_is_overloaded")
+        loaded.touch()
         await sitter.becomes("healthy")
         status, _ = await get(f"{sitter.url}/models")
         assert status == 200

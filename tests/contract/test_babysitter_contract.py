@@ -23,7 +23,7 @@ from tests.ports import Ports
 
 COMMAND = [sys.executable, "-m", "enginehouse.cli.main", "babysitter"]
 ENGINE = Path(__file__).parents[1] / "babysitter" / "engine.py"
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 class Answer(NamedTuple):

@@ -297,8 +297,11 @@ async def answers(port: int) -> bool:
                 _, writer = await asyncio.open_connection(host, port)
         except (OSError, TimeoutError):
             continue
+        ends = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
         writer.close()
-        return True
+        # Connecting to a port that nobody listens on can succeed by chance: with oneself as the other end.
+        if ends[0] != ends[1]:
+            return True
     return False
 
 
