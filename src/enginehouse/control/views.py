@@ -92,7 +92,8 @@ class Views:
             return found
         if name in self._roster.known_models():
             return Outcome.NO_SERVICE_FOR_MODEL
-        return Outcome.MODEL_UNKNOWN_404 if self._roster.synced else Outcome.NOT_SYNCED
+        all_told = all(entry.up or entry.models for entry in self._roster.entries.values())
+        return Outcome.MODEL_UNKNOWN_404 if self._roster.synced and all_told else Outcome.NOT_SYNCED
 
     def served(self) -> list[str]:
         """Names of the models that somebody serves now, sorted."""

@@ -100,6 +100,8 @@ def _refusal(table: Table, ask: Ask, entry: Entry | None) -> Refusal:
         return Refusal(Outcome.NO_SERVICE, "")
     if (entry is not None and entry.services) or (entry.model if entry else ask.model) in table.known:
         return Refusal(Outcome.NO_SERVICE_FOR_MODEL, ask.model)
+    if not table.all_told:
+        return Refusal(Outcome.NOT_SYNCED, ask.model)
     return Refusal(Outcome.MODEL_UNKNOWN_404 if table.unknown_is_404 else Outcome.MODEL_UNKNOWN, ask.model)
 
 

@@ -45,6 +45,8 @@ class Table(msgspec.Struct, frozen=True, gc=False):
     """For requests that name no model."""
     known: frozenset[str]
     """Every model name seen so far, served now or not."""
+    all_told: bool
+    """False while a service that is not up has never told its models: any name may be one of them."""
     served: tuple[str, ...]
     """Real names that somebody serves now, sorted: what the refusal of an unknown model lists."""
     has_cache_types: bool
@@ -69,6 +71,7 @@ def build(fleet: Fleet, config: RouterConfig) -> Table:
         models=models,
         everyone=_entry("", serving, config),
         known=frozenset(fleet.known_models).union(*(s.models for s in fleet.services if s.inference)),
+        all_told=all(service.up or service.models for service in fleet.services if service.inference),
         served=tuple(sorted(by_model)),
         has_cache_types=any(service.cache_type for service in serving),
         by_slot={service.slot: service for service in fleet.services},

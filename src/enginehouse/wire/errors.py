@@ -69,7 +69,7 @@ _TEXTS: dict[Outcome, str] = {
     Outcome.MODEL_UNKNOWN: "No healthy services available for this model; GET /v1/models lists those that exist.",
     Outcome.MODEL_UNKNOWN_404: "No healthy services available for this model; GET /v1/models lists those that exist.",
     Outcome.NO_SERVICE_FOR_MODEL: "No healthy services available for this model; try again in some seconds.",
-    Outcome.NOT_SYNCED: "The router has just started and does not know its services yet; try again in a second.",
+    Outcome.NOT_SYNCED: "The router does not know yet what all of its services serve; try again in a second.",
     Outcome.NO_SERVICE: "No healthy services available; GET /services shows what the router knows of them.",
     Outcome.BODIES_FULL: "The router holds as many request bodies as it may (`body_budget`); try again in a second.",
     Outcome.CONNECTIONS_FULL: "The router has as many connections as it may (`max_connections`); "
@@ -147,6 +147,8 @@ def refusal_message(outcome: Outcome, model: str, served: Sequence[str]) -> str:
             f"No healthy services available for model '{shown(model)}'. "
             "It is known here, but nobody can serve it now; try again in some seconds."
         )
+    if outcome is Outcome.NOT_SYNCED and model:
+        return f"No healthy services available for model '{shown(model)}'. {_TEXTS[outcome]}"
     return ""
 
 
