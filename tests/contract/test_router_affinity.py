@@ -42,7 +42,7 @@ def by_key(router: Router, keys: range, model: str = "m") -> dict[int, str]:
     return {key: router.chat(model, prompt_cache_key=f"conversation-{key}").service for key in keys}
 
 
-def test_the_same_prompt_cache_key_goes_to_the_same_service_in_every_process_and_leaving_moves_only_its_share(
+def test_a_key_goes_to_the_same_service_in_every_process_and_leaving_moves_only_its_share(
     tmp_path: Path, sims: Sims
 ) -> None:
     """Defect: "Consistent" affinity is hash mod n over randomly ordered maps.
@@ -115,6 +115,7 @@ def homes(router: Router, headers: dict[str, str]) -> set[str]:
 
 
 def test_clients_behind_a_believed_proxy_keep_to_a_service_by_address_and_user_agent(router: Router) -> None:
+    """Defect: The client's address is neither used nor forwarded."""
     pinned = {n: homes(router, {"x-forwarded-for": f"203.0.113.{n}", "user-agent": "u"}) for n in range(12)}
     assert all(len(names) == 1 for names in pinned.values())
     assert set.union(*pinned.values()) == {"a", "b", "c"}

@@ -280,11 +280,14 @@ def test_a_record_that_cannot_be_used_is_told_with_its_reason_and_stops_nothing(
 
 
 @pytest.mark.parametrize("trailing", ["", "/services", "/services/"])
-def test_a_registry_url_is_given_with_or_without_a_trailing_services(tmp_path: Path, trailing: str) -> None:
+def test_a_registry_url_is_given_with_or_without_a_trailing_services_and_pushes_what_is_new(
+    tmp_path: Path, trailing: str
+) -> None:
+    """Defect: New services are invisible until the next poll."""
     with (
         engines(a={}) as sims,
         RegistryProcess() as registry,
-        running(tmp_path, registry_url=registry.url + trailing) as router,
+        running(tmp_path, registry_url=registry.url + trailing, registry_sync_interval=3600) as router,
     ):
         until(router.ready, "workers with a fleet")
         record = service("a-server", sims["a"].port, metadata={"type": "openai-api", "models": ["m"]})

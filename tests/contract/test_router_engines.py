@@ -149,6 +149,22 @@ async def test_a_websocket_is_tunnelled_to_the_service_of_the_model_in_its_query
         until(lambda: all(sim.stats()["connections_open"] <= 1 for sim in sims.values()), "the engines' ends closed")
 
 
+def test_an_engine_that_is_too_slow_is_a_504_and_asked_only_once(tmp_path: Path) -> None:
+    """Defect: A 30-minute timeout is retried three times, so generations are duplicated."""
+    with (
+        engines(a={}, b={}) as sims,
+        running(tmp_path, [static(sim) for sim in sims.values()], first_byte_timeout=0.3) as router,
+    ):
+        router.until_healthy("a", "b")
+        before = sum(sim.stats()["requests"] for sim in sims.values())
+        for sim in sims.values():
+            sim.set_faults("silent")
+        answer = router.chat()
+        assert (answer.status, answer.error["code"]) == (504, "gateway_timeout")
+        assert answer.header("x-enginehouse-attempts") == "1"
+        assert sum(sim.stats()["requests"] for sim in sims.values()) == before + 1
+
+
 def test_a_gigabyte_to_a_reader_that_stalls_costs_the_worker_nothing_and_holds_the_engine_back(tmp_path: Path) -> None:
     with engines(a={}) as sims, running(tmp_path, [static(sims["a"])]) as router:
         router.until_healthy("a")

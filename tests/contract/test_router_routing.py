@@ -149,6 +149,7 @@ def test_path_query_and_method_are_passed_on_as_they_are(router: Router, sims: S
 def test_a_model_nobody_ever_had_is_a_503_that_names_it_and_those_there_are_and_is_not_to_be_tried_again(
     router: Router,
 ) -> None:
+    """Defect: Errors are not in OpenAI's shape."""
     answer = router.chat("nobody/has-it")
     assert answer.status == 503
     assert answer.error["message"] == (
