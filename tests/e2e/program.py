@@ -27,12 +27,14 @@ MARK = "ENGINEHOUSE_E2E_MARK"
 T = TypeVar("T")
 
 
-async def until(what: str, ask: Callable[[], Awaitable[T | None]], deadline: float = DEADLINE) -> T:
+async def until(
+    what: str, ask: Callable[[], Awaitable[T | None]], deadline: float = DEADLINE, pause: float = POLL
+) -> T:
     """Ask again and again until the answer is true, and give it. Fails, naming what was awaited, at the deadline."""
     end = time.monotonic() + deadline
     while not (answer := await ask()):
         assert time.monotonic() < end, f"not within {deadline:g} s: {what}"
-        await asyncio.sleep(POLL)
+        await asyncio.sleep(pause)
     return answer
 
 

@@ -43,6 +43,7 @@ class Publisher:
         self._reported = reported
         self._fleet = Fleet(version=0, synced=False)
         self._frame = b""
+        self._up: frozenset[tuple[int, int]] = frozenset()
         self._first = 0
         self._settled = False
         self._late = False
@@ -51,6 +52,7 @@ class Publisher:
     def publish(self, fleet: Fleet, *, settled: bool) -> None:
         """The newest fleet. `settled`: every service in it has been looked at once."""
         self._fleet, self._frame = fleet, encode_frame(fleet)
+        self._up = frozenset([(service.slot, service.generation) for service in fleet.services if service.up])
         self._first = self._first or fleet.version
         self._settled = self._settled or settled
         self._wake()
@@ -77,6 +79,10 @@ class Publisher:
         if has == 0 or (has is not None and has >= self._first):
             return fleet if fleet.synced or self._late else None
         return fleet if fleet.synced and (self._settled or self._late) else None
+
+    def tells_of(self, slot: int, generation: int) -> bool:
+        """Whether the newest fleet lets requests go to this service."""
+        return (slot, generation) in self._up
 
     @property
     def version(self) -> int:

@@ -41,8 +41,10 @@ class Views:
         self._aliases = {alias: model for model, special in config.models.items() for alias in special.aliases}
 
     def is_healthy(self, entry: Entry) -> bool:
-        """Control's verdict, and no worker has ejected it."""
-        return entry.up and self._shared.ejected_until[entry.slot] <= self._clock()
+        """Control's verdict, which the workers have been told of: who sees a model here can ask for it. And no worker
+        has ejected it."""
+        told = entry.up and self._publisher.tells_of(entry.slot, entry.generation)
+        return told and self._shared.ejected_until[entry.slot] <= self._clock()
 
     def health(self, status: str) -> dict[str, Any]:
         """`GET /health` ("healthy") and `GET /status` ("running")."""
