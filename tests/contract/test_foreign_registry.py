@@ -86,19 +86,19 @@ def test_a_foreign_registry_that_is_gone_for_a_while_takes_no_service_with_it(
 
 
 def test_what_a_foreign_registry_says_of_health_neither_takes_a_service_out_nor_puts_one_in(
-    tmp_path: Path, foreign: ForeignRegistry, ports: Ports
+    tmp_path: Path, foreign: ForeignRegistry
 ) -> None:
     """Defect: Health flaps: the sync asks for healthy services only.
 
     So every 10 s it set bad ones back to healthy.
     """
-    with engines(a={}) as sims, following(tmp_path, foreign) as router:
+    with engines(a={}, loads={"ready_after": 3600}) as sims, following(tmp_path, foreign) as router:
         foreign.register(engine_record(sims["a"]))
         foreign.services["a-server"] |= {"is_healthy": False, "health_status": "unhealthy"}
-        dead = service("dead", ports.one(), metadata={"type": "openai-api", "models": ["m"]})
-        foreign.register(dead)
-        foreign.services["dead"] |= {"is_healthy": True, "health_status": "healthy"}
+        foreign.register(engine_record(sims["loads"]))
+        foreign.services["loads-server"] |= {"is_healthy": True, "health_status": "healthy"}
         router.until_healthy("a-server")
+        until(lambda: sims["loads"].stats()["probes"], "a look at the other one")
         polls = len(foreign.calls)
         verdicts = set()
         while len(foreign.calls) < polls + 5:

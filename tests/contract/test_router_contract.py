@@ -129,9 +129,10 @@ def test_stats_tell_the_same_services_and_how_many_are_healthy(router: Router) -
 
 def test_requests_are_counted_once_each_and_errors_apart(house: House) -> None:
     """Defect: Requests are counted twice."""
-    for _ in range(7):
-        assert house.router.chat("zoo").status == 200
-    until(lambda: house.router.service("b")["request_count"] == house.sims["b"].stats()["requests"] > 7, "equal counts")
+    for _ in range(3):
+        for _ in range(3):
+            assert house.router.chat("zoo").status == 200
+        until(lambda: house.router.service("b")["request_count"] == house.sims["b"].stats()["requests"], "equal counts")
     told = house.router.service("b")
     assert told["error_count"] == 0
     assert 0 < told["response_time"] < 10
