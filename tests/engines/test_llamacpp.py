@@ -1,11 +1,12 @@
 """The real llama.cpp server: what it answers, and how our program starts and stops it."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,19 @@ EXAMPLE_START = [0.0677, 0.0635, 0.0487, 0.0793, 0.0374]
 """The first numbers of all-MiniLM-L6-v2's embedding of `This is an example sentence`, as its authors publish them."""
 
 
-def client(engine: EngineProcess) -> openai.OpenAI:
-    return openai.OpenAI(base_url=engine.url + "/v1", api_key=engine.key or "none", max_retries=0)
+Connect = Callable[[EngineProcess], openai.OpenAI]
+
+
+@pytest.fixture
+def client() -> Iterator[Connect]:
+    """Makes SDK clients, and closes them after the test."""
+    with contextlib.ExitStack() as clients:
+
+        def connect(engine: EngineProcess) -> openai.OpenAI:
+            made = openai.OpenAI(base_url=engine.url + "/v1", api_key=engine.key or "none", max_retries=0)
+            return clients.enter_context(made)
+
+        yield connect
 
 
 @pytest.fixture
@@ -40,7 +52,7 @@ def own_engine(models_cache: Path) -> Iterator[Any]:
         each.kill9()
 
 
-def test_a_real_model_answers_a_chat_whole_and_streamed_alike(llama_engine: LlamaFactory) -> None:
+def test_a_real_model_answers_a_chat_whole_and_streamed_alike(llama_engine: LlamaFactory, client: Connect) -> None:
     smol = client(llama_engine("smollm2", "smol"))
     assert [model.id for model in smol.models.list()] == ["smol"]
     whole = smol.chat.completions.create(model="smol", messages=HI, max_tokens=24, temperature=0)
@@ -54,15 +66,15 @@ def test_a_real_model_answers_a_chat_whole_and_streamed_alike(llama_engine: Llam
 
 def test_a_real_model_answers_messages_of_the_anthropic_sdk(llama_engine: LlamaFactory) -> None:
     engine = llama_engine("smollm2", "smol")
-    sdk = anthropic.Anthropic(base_url=engine.url, api_key="none", max_retries=0)
-    whole = sdk.messages.create(model="smol", max_tokens=12, messages=HI)
-    assert whole.content[0].type == "text"
-    assert whole.usage.output_tokens > 0
-    with sdk.messages.stream(model="smol", max_tokens=12, messages=HI) as stream:
-        assert "".join(stream.text_stream)
+    with anthropic.Anthropic(base_url=engine.url, api_key="none", max_retries=0) as sdk:
+        whole = sdk.messages.create(model="smol", max_tokens=12, messages=HI)
+        assert whole.content[0].type == "text"
+        assert whole.usage.output_tokens > 0
+        with sdk.messages.stream(model="smol", max_tokens=12, messages=HI) as stream:
+            assert "".join(stream.text_stream)
 
 
-def test_embeddings_are_those_the_model_is_known_for(llama_engine: LlamaFactory) -> None:
+def test_embeddings_are_those_the_model_is_known_for(llama_engine: LlamaFactory, client: Connect) -> None:
     minilm = client(llama_engine("minilm"))
     asked = ["This is an example sentence", "A cat sat on the mat", "A kitten rested on the rug"]
     example, cat, kitten = (each.embedding for each in minilm.embeddings.create(model="minilm", input=asked).data)
@@ -76,7 +88,9 @@ def similar(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
 
 
-def test_the_tiny_model_gives_the_same_greedy_answer_on_every_engine(llama_engine: LlamaFactory) -> None:
+def test_the_tiny_model_gives_the_same_greedy_answer_on_every_engine(
+    llama_engine: LlamaFactory, client: Connect
+) -> None:
     texts = []
     for alias in ("one", "two"):
         answer = client(llama_engine("tiny", alias)).chat.completions.create(
@@ -191,7 +205,7 @@ def test_without_its_library_it_says_what_to_install(
     assert capsys.readouterr().err == message
 
 
-def test_a_broken_stream_can_be_continued_from_its_partial_answer(llama_engine: LlamaFactory) -> None:
+def test_a_broken_stream_can_be_continued_from_its_partial_answer(llama_engine: LlamaFactory, client: Connect) -> None:
     smol = client(llama_engine("smollm2", "smol"))
 
     def ask(turns: list[Any], tokens: int) -> list[str]:

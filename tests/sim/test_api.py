@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ def sim(sim_engine: SimFactory) -> SimProcess:
 
 
 @pytest.fixture
-def client(sim: SimProcess) -> openai.OpenAI:
-    return openai.OpenAI(base_url=sim.url + "/v1", api_key="none", max_retries=0)
+def client(sim: SimProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=sim.url + "/v1", api_key="none", max_retries=0) as made:
+        yield made
 
 
 def test_models_are_listed_as_vllm_lists_them(client: openai.OpenAI) -> None:
@@ -124,16 +126,16 @@ def test_a_response_cut_by_its_limit_is_incomplete(client: openai.OpenAI) -> Non
 
 
 def test_messages_answer_the_anthropic_sdk(sim: SimProcess) -> None:
-    client = anthropic.Anthropic(base_url=sim.url, api_key="none", max_retries=0)
-    whole = client.messages.create(model="m", max_tokens=4, messages=HI)
-    with client.messages.stream(model="m", max_tokens=4, messages=HI) as stream:
-        text = "".join(stream.text_stream)
-        final = stream.get_final_message()
-    assert whole.content[0].type == "text"
-    assert whole.content[0].text == text
-    assert (final.stop_reason, final.usage.output_tokens) == ("max_tokens", 4)
-    with pytest.raises(anthropic.NotFoundError, match="does not exist"):
-        client.messages.create(model="x", max_tokens=4, messages=HI)
+    with anthropic.Anthropic(base_url=sim.url, api_key="none", max_retries=0) as client:
+        whole = client.messages.create(model="m", max_tokens=4, messages=HI)
+        with client.messages.stream(model="m", max_tokens=4, messages=HI) as stream:
+            text = "".join(stream.text_stream)
+            final = stream.get_final_message()
+        assert whole.content[0].type == "text"
+        assert whole.content[0].text == text
+        assert (final.stop_reason, final.usage.output_tokens) == ("max_tokens", 4)
+        with pytest.raises(anthropic.NotFoundError, match="does not exist"):
+            client.messages.create(model="x", max_tokens=4, messages=HI)
 
 
 def test_embeddings_are_the_same_in_both_encodings(client: openai.OpenAI) -> None:

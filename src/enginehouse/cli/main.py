@@ -57,7 +57,20 @@ and `enginehouse up house.toml`."""
 
 def main() -> int:
     """Run the command that the command line asks for. Returns the exit status."""
-    arguments = sys.argv[1:]
+    try:
+        return _command(sys.argv[1:])
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # somebody reads the first lines only, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0
@@ -77,11 +90,6 @@ def main() -> int:
     except ConfigError as error:
         print(f"enginehouse {name}: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # somebody reads the first lines only, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def command_module(name: str) -> object:
