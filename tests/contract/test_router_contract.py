@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,29 @@ def test_a_request_id_is_kept_if_it_is_short_and_printable_else_replaced(house: 
 def test_every_answer_without_a_clients_id_has_one_of_its_own(router: Router) -> None:
     ids = {router.ask(method, path, body).header("x-request-id") for method, path, body, _ in ANSWERS for _ in "ab"}
     assert len(ids) == 2 * len(ANSWERS)
+
+
+def refuses(router: Router) -> bool:
+    """Whether the router says that it stops."""
+    answer = router.ask("GET", "/livez")
+    if answer.status == 200:
+        return False
+    assert (answer.status, answer.error["code"]) == (503, "server_is_overloaded")
+    assert (answer.header("retry-after"), answer.header("connection")) == ("1", "close")
+    return True
+
+
+def test_while_it_stops_what_runs_is_finished_and_what_comes_is_told_so(tmp_path: Path) -> None:
+    with engines(a={}) as sims, running(tmp_path, [static(sims["a"])], drain_timeout=20) as router:
+        router.until_healthy("a")
+        sims["a"].set_faults("silent:seconds=2")
+        with ThreadPoolExecutor() as pool:
+            running_one = pool.submit(router.chat)
+            until(lambda: sims["a"].stats()["active"] == 1, "a request runs")
+            router.process.send_signal(signal.SIGTERM)
+            until(lambda: refuses(router), "the router stops")
+            assert running_one.result(30).status == 200
+        assert router.process.wait(30) == 0
 
 
 # discovery

@@ -36,6 +36,8 @@ _BODY: Final = (
 )
 STOPPING_ANSWER: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"x-enginehouse-service: -\r\nx-enginehouse-attempts: 0\r\nx-enginehouse-queue-ms: 0\r\n"
+    b"x-enginehouse-overhead-ms: 0\r\nx-enginehouse-reason: stopping\r\nx-request-id: req-stopping-%%b\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
 )
 
@@ -168,7 +170,7 @@ class Supervisor:
                     client, _ = listener.accept()
                     with client, contextlib.suppress(OSError):
                         client.setblocking(False)
-                        client.send(STOPPING_ANSWER)
+                        client.send(STOPPING_ANSWER % os.urandom(6).hex().encode())
                         client.shutdown(socket.SHUT_WR)
                         client.recv(65536)
 
