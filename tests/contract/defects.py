@@ -205,8 +205,8 @@ TABLE: dict[str, Mended] = {
         {
             "machines/test_exchange": ("test_a_timeout_is_never_retried_because_the_engine_may_be_generating",),
             "contract/test_router_engines": ("test_an_engine_that_is_too_slow_is_a_504_and_asked_only_once",),
+            "data/test_breaks": ("test_a_503_or_429_of_an_engine_is_tried_on_another_service_and_blames_nobody",),
         },
-        later="an engine's own 429 and 5xx are passed on; trying them elsewhere, with back-off, comes with failover",
     ),
     "A total timeout cuts long streams.": Mended(
         {"data/test_limits": ("test_a_long_stream_that_keeps_talking_is_never_cut",)}

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from enginehouse.core.fleet import Service
-from tests.data.rig import Call, Engine, Script, post, rig
+from tests.data.rig import Call, Engine, Script, post, rig, until
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
@@ -312,3 +312,59 @@ async def test_an_answer_to_an_http_1_0_client_that_breaks_is_reset_because_its_
         await client.read_head()
         with pytest.raises(ConnectionError):
             await client.closed()
+
+
+BUSY = b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
+
+
+async def busy(call: Call) -> None:
+    await call.answer(BUSY, status=b"503 Service Unavailable", extra=b"Retry-After: 7\r\n")
+
+
+async def limited(call: Call) -> None:
+    await call.answer(b"", status=b"429 Too Many Requests")
+
+
+@pytest.mark.parametrize("script", [busy, limited])
+async def test_a_503_or_429_of_an_engine_is_tried_on_another_service_and_blames_nobody(script: Script) -> None:
+    """Defect: 429/5xx are never retried; no back-off."""
+    async with rig(Engine("a", script), Engine("b", plain), max_errors=1) as house:
+        answers = [await house.ask(post()) for _ in range(4)]
+        assert [answer.status for answer in answers] == [200] * 4
+        assert {answer.header("x-enginehouse-attempts") for answer in answers} == {"1", "2"}
+        assert house.shared.ejected_until[0] == 0
+
+
+async def test_where_every_service_rejects_the_last_ones_answer_is_passed_on_with_its_retry_after() -> None:
+    engines = Engine("a", busy), Engine("b", busy)
+    async with rig(*engines) as house:
+        client = await house.client()
+        for _ in range(2):
+            await client.send(post())
+            answer = await client.answer()
+            assert (answer.status, answer.header("retry-after")) == (503, "7")
+            assert json.loads(answer.body)["error"]["message"] == "Loading model"
+    assert [len(engine.calls) for engine in engines] == [2, 2]
+
+
+async def test_a_500_of_an_engine_is_passed_on_because_it_may_be_the_requests_fault() -> None:
+    async def script(call: Call) -> None:
+        await call.answer(BUSY, status=b"500 Internal Server Error")
+
+    engines = Engine("a", script), Engine("b", script)
+    async with rig(*engines) as house:
+        assert (await house.ask(post())).status == 500
+    assert sum(len(engine.calls) for engine in engines) == 1
+
+
+async def test_a_client_that_leaves_during_the_back_off_ends_it() -> None:
+    engines = Engine("a", busy), Engine("b", busy)
+    async with rig(*engines) as house:
+        house.worker.rng.random = lambda: 20.0  # type: ignore[method-assign]
+        client = await house.client()
+        await client.send(post())
+        await until(lambda: engines[0].calls)
+        client.close()
+        await until(lambda: not house.worker.clients)
+        assert house.load() == 0
+    assert engines[1].calls == []

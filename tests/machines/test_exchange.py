@@ -22,6 +22,7 @@ from enginehouse.machines.exchange import (
     Exchange,
     Finish,
     Ignore,
+    PassOn,
     Refuse,
     State,
 )
@@ -52,6 +53,8 @@ def told(command: Command) -> tuple[Any, ...]:
         return ("refuse", command.refusal.outcome)
     if isinstance(command, Ignore):
         return ("ignore",)
+    if isinstance(command, PassOn):
+        return ("pass on",)
     return (type(command).__name__.lower(), command.outcome)
 
 
@@ -127,6 +130,29 @@ def test_when_all_services_failed_the_last_failure_is_the_answer() -> None:
     )
 
 
+def test_an_engine_that_rejects_the_request_is_followed_by_others_and_its_answer_is_passed_on_at_the_end() -> None:
+    """Defect: 429/5xx are never retried; no back-off."""
+    machine = exchange("a", "b")
+    play(
+        machine,
+        ASKED,
+        ("connect", "a", "any"),
+        (Event.REJECTED, Outcome.REJECTED),
+        ("connect", "b", "any"),
+        (Event.REJECTED, Outcome.REJECTED),
+        ("pass on",),
+    )
+    assert machine.attempts == 2
+
+
+def test_each_repetition_after_a_rejection_says_how_many_there_were_for_the_back_off() -> None:
+    machine = exchange("a", "b", "c")
+    first = machine.handle(Event.ASKED)
+    second = machine.handle(Event.REJECTED, Outcome.REJECTED)
+    third = machine.handle(Event.REJECTED, Outcome.REJECTED)
+    assert [c.rejections for c in (first, second, third) if isinstance(c, Connect)] == [0, 1, 2]
+
+
 def test_without_any_candidate_the_request_is_refused_without_an_attempt() -> None:
     play(exchange(), ASKED, ("refuse", Outcome.NO_SERVICE_FOR_MODEL), (Event.CLIENT_LEFT,), ("ignore",))
 
@@ -162,6 +188,7 @@ EARLY = {
     Event.CONNECT_FAILED: [Outcome.CONNECT_FAILED, Outcome.CONNECT_TIMEOUT],
     Event.BROKE_EARLY: [Outcome.BROKE_BEFORE_HEAD, Outcome.BAD_RESPONSE],
     Event.TIMED_OUT_EARLY: [Outcome.FIRST_BYTE_TIMEOUT],
+    Event.REJECTED: [Outcome.REJECTED],
     Event.BROKE_LATE: [Outcome.BROKE_MIDWAY, Outcome.IDLE_TIMEOUT],
     Event.ENDED: [Outcome.ANSWERED],
     Event.CLIENT_LEFT: [Outcome.CLIENT_LEFT],
@@ -183,7 +210,7 @@ def test_in_any_order_of_events_it_ends_once_and_tries_no_service_twice_but_for_
         if commands[-1] is not IGNORE and not isinstance(commands[-1], Connect):
             assert command is IGNORE
         commands.append(command)
-    ends = [c for c in commands if isinstance(c, Refuse | Answer | Break | Finish)]
+    ends = [c for c in commands if isinstance(c, Refuse | Answer | Break | PassOn | Finish)]
     connects = [c.choice.service.name for c in commands if isinstance(c, Connect)]
     assert len(ends) <= 1
     assert (machine.state is State.DONE) == bool(ends)

@@ -97,6 +97,8 @@ class Outcome(enum.Enum):
     BROKE_BEFORE_HEAD = "broke_before_head"
     BAD_RESPONSE = "bad_response"
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
+    REJECTED = "rejected"
+    """The engine answered that it cannot take the request now (`retry_statuses`)."""
     # the engine, within its answer
     BROKE_MIDWAY = "broke_midway"
     IDLE_TIMEOUT = "idle_timeout"
@@ -147,6 +149,7 @@ TABLE: dict[Outcome, Row] = {
     Outcome.BROKE_BEFORE_HEAD: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, Retry.FRESH, blames=True),
     Outcome.BAD_RESPONSE: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, blames=True),
     Outcome.FIRST_BYTE_TIMEOUT: Row(504, SERVER, "gateway_timeout", _E, Phase.HEAD, blames=True),
+    Outcome.REJECTED: Row(0, "", None, _E, Phase.HEAD, Retry.ELSEWHERE),
     Outcome.BROKE_MIDWAY: Row(0, SERVER, "bad_gateway", _E, Phase.BODY, blames=True),
     Outcome.IDLE_TIMEOUT: Row(0, SERVER, "gateway_timeout", _E, Phase.BODY, blames=True),
     Outcome.CLIENT_LEFT: Row(0, BAD, "client_closed_request", _C, Phase.BODY),

@@ -68,7 +68,7 @@ class Counters:
             if count.streak >= self._max_errors:
                 count.streak = 0
                 self._shared.eject(slot, now + self._ejection_time)
-        elif outcome is Outcome.ANSWERED:
+        elif first_byte_after >= 0:
             count.streak = 0
 
     def release_uncounted(self, service: Service) -> None:

@@ -17,8 +17,9 @@ from enginehouse.data.engine_conn import EngineConn
 from enginehouse.data.relay import Relay
 from enginehouse.data.request import Request
 from enginehouse.data.tunnel import Tunnel
-from enginehouse.machines.exchange import Answer, Break, Command, Connect, Event, Exchange, Finish, Refuse
+from enginehouse.machines.exchange import Answer, Break, Command, Connect, Event, Exchange, Finish, PassOn, Refuse
 from enginehouse.policy.choose import Choice, Refusal, choose
+from enginehouse.policy.retry import backoff
 from enginehouse.wire import errors
 from enginehouse.wire.forward import AnswerHead
 from enginehouse.wire.http1 import Framing, Headers, answer_framing
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 CONTROL_TIMEOUT: Final = 10.0
 #: An engine's error body up to this size is looked at and put into the dialect of the request.
 MAX_ERROR_BODY: Final = 64 * 1024
+
+
+#: Outcomes after which the engine's answer was read whole.
+_ENDED: Final = (Outcome.ANSWERED, Outcome.REJECTED)
 
 
 class Driver:
@@ -53,7 +58,7 @@ class Driver:
         # the attempt
         self._service: Service | None = None
         self._engine: EngineConn | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[None] | asyncio.TimerHandle | None = None
         self._reused = False
         self._why = ""
         # the answer
@@ -73,11 +78,13 @@ class Driver:
         if self._plan.own:
             return self._worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
         worker, ask = self._worker, self._plan.ask
-        return choose(worker.table, ask, tried, worker.loads, worker.now(), worker.turn(ask.model), worker.rng)
+        return choose(
+            worker.table, ask, tried, worker.loads, worker.now(), worker.turn(ask.model, not tried), worker.rng
+        )
 
     def _do(self, command: Command) -> None:
         if isinstance(command, Connect):
-            self._connect(command.choice, command.fresh)
+            self._connect(command)
         elif isinstance(command, Finish):
             self._finish(command.outcome)
         elif isinstance(command, Refuse):
@@ -87,18 +94,31 @@ class Driver:
             self._refuse(command.outcome, replies.failure_text(command.outcome, name, self._why))
         elif isinstance(command, Break):
             self._break(command.outcome)
+        elif isinstance(command, PassOn):
+            self._pass_on()
 
-    def _connect(self, choice: Choice, fresh: bool) -> None:
-        service = choice.service
+    def _connect(self, command: Connect) -> None:
+        """Take the service's slot, before anything is awaited; then connect, after a back-off if others rejected it."""
+        service = command.choice.service
         self._worker.counters.take(service)
         self._service = service
+        self._reused = False
+        self._first_byte_after = -1.0
+        self._head = self._gathered = None
+        self._due = self._worker.now() + self._worker.config.connect_timeout
+        wait = backoff(command.rejections, self._worker.rng)
+        if wait:
+            loop = asyncio.get_running_loop()
+            self._connecting = loop.call_later(wait, self._open, service, command.fresh)
+        else:
+            self._open(service, command.fresh)
+
+    def _open(self, service: Service, fresh: bool) -> None:
         conn = None if fresh else self._worker.pool.lend(service)
         if conn is not None:
             self._reused = True
             self._send(conn)
             return
-        self._reused = False
-        self._due = self._worker.now() + self._worker.config.connect_timeout
         self._connecting = self._worker.pool.connect(service, self._send, self._connect_failed)
 
     def _send(self, conn: EngineConn) -> None:
@@ -136,7 +156,7 @@ class Driver:
         if engine is not None:
             if self._full and not engine.lost:
                 engine.transport.resume_reading()
-            if outcome is Outcome.ANSWERED and engine.reusable and not self._closes_after_this(engine):
+            if outcome in _ENDED and engine.reusable and not self._closes_after_this(engine):
                 self._worker.pool.give_back(engine, now)
             else:
                 engine.abort()
@@ -184,15 +204,18 @@ class Driver:
         if self._plan.switched:
             self.answer_broke(Outcome.BAD_RESPONSE, f"it answered {status} to the WebSocket's handshake")
             return framing
-        if status >= 400 and framing is not Framing.NONE and not self._plan.own and self._may_normalise(head):
+        if status >= 400 and not self._plan.own and self._may_hold(head):
             self._gathered = bytearray()
         else:
             self._relay_head(framing)
         return framing
 
-    def _may_normalise(self, head: AnswerHead) -> bool:
+    def _may_hold(self, head: AnswerHead) -> bool:
+        """Whether an error waits for its body: to be tried elsewhere, or to be put into the client's dialect."""
+        config = self._worker.config
         return (
-            not self._worker.config.verbatim_errors
+            (self._status in config.retry_statuses or not config.verbatim_errors)
+            and self._request.method != b"HEAD"
             and not head.encoded
             and not head.is_event_stream
             and (head.length is None or int(head.length) <= MAX_ERROR_BODY)
@@ -225,7 +248,11 @@ class Driver:
     def answer_read(self, ended: bool) -> None:
         """Write what one read brought; at the end of the answer, finish."""
         if ended and self._gathered is not None:
-            self._normalise_gathered()
+            if self._status in self._worker.config.retry_statuses:
+                self._attempt_over(Outcome.REJECTED)
+                self._do(self._exchange.handle(Event.REJECTED, Outcome.REJECTED))
+                return
+            self._relay_held()
         relay = self._relay
         if relay is None:
             return
@@ -242,11 +269,19 @@ class Driver:
             self._remember(relay)
         self._do(self._exchange.handle(Event.ENDED))
 
-    def _normalise_gathered(self) -> None:
+    def _pass_on(self) -> None:
+        self._relay_held()
+        assert self._relay is not None
+        self._relay.end()
+        self._conn.answered(self._relay.keep)
+
+    def _relay_held(self) -> None:
+        """Pass on an engine's error, in the shape that the client's SDK expects."""
         assert self._gathered is not None
         assert self._head is not None
         body = bytes(self._gathered)
-        better = errors.normalise(self._status, body, self._plan.route.dialect)
+        verbatim = self._worker.config.verbatim_errors
+        better = None if verbatim else errors.normalise(self._status, body, self._plan.route.dialect)
         if better is not None:
             body = better
             self._head.set_content_type(b"application/json")
@@ -277,7 +312,6 @@ class Driver:
             self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.BROKE_MIDWAY))
             return
         reused = self._reused and self._first_byte_after < 0
-        self._head = self._gathered = None
         self._attempt_over(outcome)
         self._do(self._exchange.handle(Event.BROKE_EARLY, outcome, reused))
 

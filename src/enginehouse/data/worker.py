@@ -121,13 +121,18 @@ class Worker:
         conn.transport.write(replies.plain(self, request, status, text))
         conn.answered(request.keep_alive and not self.stopping)
 
-    def turn(self, model: str) -> int:
-        """The number of this choice among those for the model; workers begin at different ones."""
+    def turn(self, model: str, first: bool) -> int:
+        """The number of this choice among those for the model; workers begin at different ones.
+
+        Only the `first` choice of a request takes a turn: repetitions would put all requests in step, so that each
+        would begin with the same service.
+        """
         turns = self._turns
         turn = turns.get(model, self.index)
-        if len(turns) > MAX_TURNS:
-            turns.clear()
-        turns[model] = turn + 1
+        if first:
+            if len(turns) > MAX_TURNS:
+                turns.clear()
+            turns[model] = turn + 1
         return turn
 
     def new_request_id(self) -> bytes:

@@ -5,7 +5,7 @@ attempt of a request it takes two events. May not live here: bytes, connections,
 injected as `choose`).
 
     NEW --asked--> TRYING --ended--> DONE
-                   TRYING --connect_failed / broke_early--> TRYING (another service, or the same on a fresh connection)
+                   TRYING --connect_failed / broke_early / rejected--> TRYING (another service, or a fresh connection)
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Event(enum.Enum):
     CONNECT_FAILED = "connect_failed"
     BROKE_EARLY = "broke_early"
     TIMED_OUT_EARLY = "timed_out_early"
+    REJECTED = "rejected"
     BROKE_LATE = "broke_late"
     ENDED = "ended"
     CLIENT_LEFT = "client_left"
@@ -40,10 +41,11 @@ class Event(enum.Enum):
 
 
 class Connect(NamedTuple):
-    """Try this service. `fresh`: not on a connection that was used before."""
+    """Try this service. `fresh`: not on a connection that was used before. `rejections`: how many have rejected it."""
 
     choice: Choice
     fresh: bool
+    rejections: int = 0
 
 
 class Refuse(NamedTuple):
@@ -64,6 +66,10 @@ class Break(NamedTuple):
     outcome: Outcome
 
 
+class PassOn(NamedTuple):
+    """Nobody else can take it: the client gets the rejecting engine's own answer."""
+
+
 class Finish(NamedTuple):
     """All is told; release and count."""
 
@@ -74,7 +80,7 @@ class Ignore(NamedTuple):
     """A late event: nothing to do."""
 
 
-Command = Connect | Refuse | Answer | Break | Finish | Ignore
+Command = Connect | Refuse | Answer | Break | PassOn | Finish | Ignore
 Choose = Callable[[tuple[str, ...]], Choice | Refusal]
 
 #: A request that broke this many services is answered, not tried on one more.
@@ -86,7 +92,7 @@ MAX_ATTEMPTS: Final = 5
 class Exchange:
     """The machine. `choose(tried)` picks a service that is not among `tried`, or refuses."""
 
-    __slots__ = ("_broken", "_choose", "attempts", "choice", "state", "tried")
+    __slots__ = ("_broken", "_choose", "_rejections", "attempts", "choice", "state", "tried")
 
     def __init__(self, choose: Choose) -> None:
         self.state = State.NEW
@@ -95,6 +101,7 @@ class Exchange:
         self.tried: tuple[str, ...] = ()
         self._choose = choose
         self._broken = 0
+        self._rejections = 0
 
     def handle(self, event: Event, outcome: Outcome = Outcome.ANSWERED, reused: bool = False) -> Command:
         """Take one event. `outcome` says how the attempt ended, `reused` whether its connection had been used before.
@@ -108,24 +115,34 @@ class Exchange:
         assert self.state in allowed, (event, self.state)
         return command
 
-    def _try_next(self, failed: Outcome | None) -> Command:
-        """Another service, or the end: with the last failure's error where there was one."""
-        if self.attempts < MAX_ATTEMPTS:
-            choice = self._choose(self.tried)
-            if isinstance(choice, Choice):
-                self.state, self.choice = State.TRYING, choice
-                self.attempts += 1
-                self.tried = (*self.tried, choice.service.name)
-                return Connect(choice, fresh=failed is not None)
-            if failed is None:
-                self.state = State.DONE
-                return Refuse(choice)
-        self.state = State.DONE
-        assert failed is not None
-        return Answer(failed)
+    def _next(self, fresh: bool) -> Connect | Refusal | None:
+        """The next attempt; a refusal where nobody is left, None where enough attempts were made."""
+        if self.attempts >= MAX_ATTEMPTS:
+            return None
+        choice = self._choose(self.tried)
+        if isinstance(choice, Refusal):
+            return choice
+        self.state, self.choice = State.TRYING, choice
+        self.attempts += 1
+        self.tried = (*self.tried, choice.service.name)
+        return Connect(choice, fresh, self._rejections)
 
     def _asked(self, outcome: Outcome, reused: bool) -> Command:
-        return self._try_next(None)
+        command = self._next(fresh=False)
+        if isinstance(command, Connect):
+            return command
+        self.state = State.DONE
+        assert command is not None
+        return Refuse(command)
+
+    def _rejected(self, outcome: Outcome, reused: bool) -> Command:
+        """The engine is busy or loading: somebody else may not be."""
+        self._rejections += 1
+        command = self._next(fresh=False)
+        if isinstance(command, Connect):
+            return command
+        self.state = State.DONE
+        return PassOn()
 
     def _failed_early(self, outcome: Outcome, reused: bool) -> Command:
         """Nothing reached the client: the outcome's row says whether and where to try again."""
@@ -141,7 +158,11 @@ class Exchange:
         if retry is Retry.NO:
             self.state = State.DONE
             return Answer(outcome)
-        return self._try_next(outcome)
+        command = self._next(fresh=True)
+        if isinstance(command, Connect):
+            return command
+        self.state = State.DONE
+        return Answer(outcome)
 
     def _broke_late(self, outcome: Outcome, reused: bool) -> Command:
         self.state = State.DONE
@@ -169,6 +190,7 @@ TABLE: Final[dict[tuple[State, Event], Step]] = {
     (State.TRYING, Event.CONNECT_FAILED): Step(Exchange._failed_early, _ON),
     (State.TRYING, Event.BROKE_EARLY): Step(Exchange._failed_early, _ON),
     (State.TRYING, Event.TIMED_OUT_EARLY): Step(Exchange._failed_early, _ON),
+    (State.TRYING, Event.REJECTED): Step(Exchange._rejected, _ON),
     (State.TRYING, Event.BROKE_LATE): Step(Exchange._broke_late, _END),
     (State.TRYING, Event.ENDED): Step(Exchange._finished, _END),
     (State.TRYING, Event.CLIENT_LEFT): Step(Exchange._finished, _END),

@@ -67,6 +67,10 @@ class RouterConfig(Config, frozen=True):
     models: Annotated[dict[str, ModelConfig], option("per model: policy and aliases", flag="-")] = msgspec.field(
         default_factory=dict
     )
+    retry_statuses: Annotated[
+        tuple[Literal[429, 502, 503, 504], ...],
+        option("statuses of an engine after which another service is tried, with a back-off"),
+    ] = (429, 503)
     require_model: Annotated[bool, option("refuse a body without `model` instead of routing it to any service")] = False
     unknown_model_status: Annotated[Literal[503, 404], option("status for a model the house has never seen")] = 503
     cache_type_routing_threshold: Annotated[
