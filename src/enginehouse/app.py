@@ -12,6 +12,7 @@ import json
 import logging
 import mmap
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -169,11 +170,16 @@ def engine_access(config: RouterConfig) -> Callable[[str], tuple[str, str]]:
     return find
 
 
-def _follow_parent(lifeline: int) -> None:
-    """Stop as by SIGTERM when the parent is gone: its end of the pipe closes however it dies."""
+def _follow_parent(lifeline: int, directory: str) -> None:
+    """Stop as by SIGTERM when the parent is gone: its end of the pipe closes however it dies.
+
+    `directory` ("" for none) was made by the parent, which can no longer remove it.
+    """
 
     def follow() -> None:
         os.read(lifeline, 1)
+        if directory:
+            shutil.rmtree(directory, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow, name="lifeline", daemon=True).start()
@@ -198,7 +204,7 @@ _ROLES: dict[str, Callable[[Any, dict[str, Any]], int]] = {
 def main(arguments: list[str]) -> int:
     """Entry of child processes: a role and one JSON object of descriptors and names."""
     role, given = arguments[0], json.loads(arguments[1])
-    _follow_parent(given["lifeline"])
+    _follow_parent(given["lifeline"], given.get("directory", ""))
     return _ROLES[role](msgspec.json.decode(taken(given["config"]), type=_KINDS[role]), given)
 
 

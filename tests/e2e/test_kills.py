@@ -165,6 +165,21 @@ async def test_a_frozen_worker_is_replaced_within_seconds(start_house: StartHous
     assert [client.failures for client in elsewhere] == [[]] * len(elsewhere)
 
 
+async def test_a_killed_supervisor_is_replaced_while_streams_finish_on_the_old_worker(start_house: StartHouse) -> None:
+    """The leftovers check of the session also sees that the folder of the dead one's sockets is gone."""
+    house = start_house(simulated("a", "shared", time_per_token=0.1))
+    await house.ready()
+    async with raw.line(house.port) as line:
+        await line.send(long_stream())
+        await first_token(line)
+        old = house.kill9("router")
+        await house.successor(old, "router")
+        await house.ready()
+        reply = await raw.once(house.port, raw.chat(model="shared", max_tokens=1))
+        assert reply.status == 200
+        await line.until(b"[DONE]")
+
+
 def peers_of(pid: int) -> set[int]:
     """The remote ports of all connections of a process."""
     connections = psutil.Process(pid).net_connections(kind="tcp")

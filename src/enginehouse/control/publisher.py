@@ -7,7 +7,7 @@ When control is restarted, the workers hold a fleet that is better than what con
 worker says in its reports which fleet it has (versions grow from one control to the next), so:
 - a worker that has none is sent whatever is known as soon as every source has answered;
 - one that has a fleet of an earlier control keeps it until every service of the new one has been looked at once, or
-  `PATIENCE` has passed;
+  a look at each must have ended (`settle_time`);
 - while a source has not answered, after `PATIENCE` the workers without a fleet get what is known, and those with an
   earlier control's keep it, however long it takes: a registry that is down takes no service away.
 """
@@ -37,16 +37,20 @@ log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """All workers' wires. `reported(report)` is called with each report."""
+    """All workers' wires. `reported(report)` is called with each report.
 
-    def __init__(self, reported: Callable[[Report], None]) -> None:
+    `settle_time`: seconds after the start by which a look at every service must have ended, one way or the other.
+    """
+
+    def __init__(self, reported: Callable[[Report], None], settle_time: float = PATIENCE) -> None:
         self._reported = reported
+        self._settle_time = settle_time
         self._fleet = Fleet(version=0, synced=False)
         self._frame = b""
         self._up: frozenset[tuple[int, int]] = frozenset()
         self._first = 0
         self._settled = False
-        self._late = False
+        self._late = self._overdue = False
         self._wires: set[_Wire] = set()
 
     def publish(self, fleet: Fleet, *, settled: bool) -> None:
@@ -65,6 +69,9 @@ class Publisher:
             await asyncio.sleep(PATIENCE)
             self._late = True
             self._wake()
+            await asyncio.sleep(max(0.0, self._settle_time - PATIENCE))
+            self._overdue = True
+            self._wake()
             await asyncio.get_running_loop().create_future()
         finally:
             server.close()
@@ -78,7 +85,7 @@ class Publisher:
             return None
         if has == 0 or (has is not None and has >= self._first):
             return fleet if fleet.synced or self._late else None
-        return fleet if fleet.synced and (self._settled or self._late) else None
+        return fleet if fleet.synced and (self._settled or self._overdue) else None
 
     def tells_of(self, slot: int, generation: int) -> bool:
         """Whether the newest fleet lets requests go to this service."""

@@ -26,7 +26,7 @@ from enginehouse.control.discovery import Discovery, RegistryFeed
 from enginehouse.control.ledger import Ledger
 from enginehouse.control.probe import Look, Probe
 from enginehouse.control.prober import Prober
-from enginehouse.control.publisher import Publisher
+from enginehouse.control.publisher import PATIENCE, Publisher
 from enginehouse.control.resolver import Resolver
 from enginehouse.control.roster import Entry, Roster, Source, snapshot
 from enginehouse.control.static_file import StaticServices
@@ -113,7 +113,8 @@ class Control:
         sources += ["registry"] if config.registry_url else []
         self.roster = Roster(sources, config.max_errors, config.service_removal_grace_period, self._obey)
         self.ledger = Ledger()
-        self.publisher = Publisher(self._reported)
+        # A look is at most two requests, to /health and /v1/models.
+        self.publisher = Publisher(self._reported, PATIENCE + 2 * config.health_timeout)
         self.prober = Prober(self._resolve_and_look, self._seen, config.health_interval)
         self._look = look
         self._resolver = resolver

@@ -108,7 +108,12 @@ class Supervisor:
     def start(self) -> None:
         """Start everything."""
         common = {"config": self._settings, "shared": self._memory_file, "lifeline": self._lifeline}
-        self._control = Child("control", "control", {**common, "api": self._api.fileno(), "wire": self._wire.fileno()})
+        self._control = Child(
+            "control",
+            "control",
+            {**common, "api": self._api.fileno(), "wire": self._wire.fileno()},
+            {"directory": self._directory},
+        )
         self._keeper.add(self._control)
         paths = {"api_path": self._api.getsockname(), "wire_path": self._wire.getsockname()}
         for index, listener in enumerate(self._listeners):
