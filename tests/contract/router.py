@@ -262,3 +262,12 @@ def steady(ask: Callable[[], int]) -> Iterator[None]:
         client.join(DEADLINE)
     assert not problems
     assert set(answered) == {200}
+
+
+Sims = dict[str, SimProcess]
+
+
+def services(answers: list[Answer]) -> list[str]:
+    """Who answered, in order; all of them with 200."""
+    assert {answer.status for answer in answers} == {200}, answers
+    return [answer.service for answer in answers]

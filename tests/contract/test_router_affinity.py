@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.contract.router import Router, Sims, engines, running, services, static, until, write
 
-from tests.contract.router import Answer, Router, engines, running, static, until, write
-from tests.e2e.engines import SimProcess
-
-Sims = dict[str, SimProcess]
 #: For a client that is not on this machine: nobody near is believed.
 STRANGERS = "10.9.9.9/32"
-
-
-@pytest.fixture(scope="module")
-def sims() -> Iterator[Sims]:
-    with engines(
-        a={"models": ["m", "x", "only-a"]}, b={"models": ["m", "x"]}, c={"models": ["m"]}, other={"models": ["other"]}
-    ) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def router(tmp_path_factory: pytest.TempPathFactory, sims: Sims) -> Iterator[Router]:
-    with running(tmp_path_factory.mktemp("router"), [static(sim) for sim in sims.values()]) as running_router:
-        running_router.until_healthy("a", "b", "c", "other")
-        yield running_router
-
-
-def services(answers: list[Answer]) -> list[str]:
-    """Who answered, in order; all of them with 200."""
-    assert {answer.status for answer in answers} == {200}, answers
-    return [answer.service for answer in answers]
 
 
 def by_key(router: Router, keys: range, model: str = "m") -> dict[int, str]:

@@ -5,38 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
-from tests.contract.router import Answer, Router, engines, running, static, until, worker_of
-from tests.e2e.engines import SimProcess
-
-Sims = dict[str, SimProcess]
-
-
-@pytest.fixture(scope="module")
-def sims() -> Iterator[Sims]:
-    with engines(
-        a={"models": ["m", "x", "only-a"]}, b={"models": ["m", "x"]}, c={"models": ["m"]}, other={"models": ["other"]}
-    ) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def router(tmp_path_factory: pytest.TempPathFactory, sims: Sims) -> Iterator[Router]:
-    with running(tmp_path_factory.mktemp("router"), [static(sim) for sim in sims.values()]) as running_router:
-        running_router.until_healthy("a", "b", "c", "other")
-        yield running_router
-
-
-def services(answers: list[Answer]) -> list[str]:
-    """Who answered, in order; all of them with 200."""
-    assert {answer.status for answer in answers} == {200}, answers
-    return [answer.service for answer in answers]
-
+from tests.contract.router import Router, Sims, engines, running, services, static, until, worker_of
 
 # by model
 

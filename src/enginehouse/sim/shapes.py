@@ -7,6 +7,7 @@ A shape is made for one request; `delta` runs once a token, so what does not cha
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ def event(data: object, name: str = "") -> bytes:
     return (f"event: {name}\n".encode() if name else b"") + b"data: " + dump(data) + b"\n\n"
 
 
-class Shape:
+class Shape(ABC):
     """An endpoint's answer to one request."""
 
     def __init__(self, sim: Sim, work: Work) -> None:
@@ -60,9 +61,9 @@ class Shape:
         self.work = work
         self.created = int(time.time())
 
+    @abstractmethod
     def frame(self) -> bytes:
         """An event for a token, with `@@` where the token goes."""
-        raise NotImplementedError
 
     @cached_property
     def _halves(self) -> tuple[bytes, bytes]:
@@ -74,17 +75,17 @@ class Shape:
         before, after = self._halves
         return before + word + after
 
+    @abstractmethod
     def opening(self, prompt_tokens: int) -> list[bytes]:
         """The events before the first token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def closing(self, text: str, counted: Counted) -> list[bytes]:
         """The events after the last token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def whole(self, text: str, counted: Counted) -> bytes:
         """The answer that is not streamed."""
-        raise NotImplementedError
 
 
 class Chat(Shape):
