@@ -83,6 +83,7 @@ HEADERS: Final = [
 
 UNSENT: Final = {
     Outcome.ANSWERED: "The engine's answer was passed on whole, whatever its status.",
+    Outcome.REJECTED: "It answered with one of `retry_statuses`; where nobody else can, that answer is passed on.",
     Outcome.CLIENT_LEFT: "The client closed the connection; so was the engine's, within 50 ms. Nobody is blamed.",
     Outcome.CLIENT_STALLED: "The client read nothing for `send_timeout` and was cut.",
 }
@@ -101,7 +102,9 @@ def errors_page() -> str:
 def _row(outcome: Outcome) -> str:
     row = outcome.row
     code = f"`{row.type}`" + (f" `{row.code}`" if row.code else "") if row.type else ""
-    status = str(row.status) if row.status else "the engine's" if row.phase is Phase.DONE else "sent already"
+    status = (
+        str(row.status) if row.status else "the engine's" if row.phase in (Phase.DONE, Phase.HEAD) else "sent already"
+    )
     again = "" if row.retry is Retry.NO else row.retry.value
     ended = f"`{outcome.termination}`" if row.who is not Who.NOBODY else ""
     cells = [f"`{outcome.value}`", status, code, ended, again, "yes" if row.blames else "", " ".join(_says(outcome))]
