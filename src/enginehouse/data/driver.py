@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Control answers by then or not at all; engines have times of their own. Seconds.
 CONTROL_TIMEOUT: Final = 10.0
+#: Requests after which llama.cpp closes a connection (cpp-httplib's keep-alive maximum, less one).
+LLAMA_CPP_USES: Final = 99
 #: An engine's error body up to this size is looked at and put into the dialect of the request.
 MAX_ERROR_BODY: Final = 64 * 1024
 
@@ -147,12 +149,12 @@ class Driver:
         if service is None:
             return
         now = self._worker.now()
-        if not (self._reused and outcome is Outcome.BROKE_BEFORE_HEAD):
+        if self._reused and outcome is Outcome.BROKE_BEFORE_HEAD and self._first_byte_after < 0:
+            self._worker.counters.release_uncounted(service)
+        else:
             self._worker.counters.release(service, outcome, self._first_byte_after, now)
             if outcome.row.blames:
                 self._worker.service_failed()
-        else:
-            self._worker.counters.release_uncounted(service)
         if engine is not None:
             if self._full and not engine.lost:
                 engine.transport.resume_reading()
@@ -162,11 +164,11 @@ class Driver:
                 engine.abort()
 
     def _closes_after_this(self, engine: EngineConn) -> bool:
-        """llama.cpp closes after a stream and after every error, whatever its Keep-Alive header says."""
+        """llama.cpp closes after a stream, an error and its 100th answer, whatever its Keep-Alive header says."""
         head = self._head
-        return (
-            head is not None and head.server == b"llama.cpp" and (head.is_event_stream or self._status >= 400)
-        ) or engine.uses >= 99
+        if head is None or head.server != b"llama.cpp":
+            return False
+        return head.is_event_stream or self._status >= 400 or engine.uses >= LLAMA_CPP_USES
 
     def _refuse(self, outcome: Outcome, message: str) -> None:
         """No answer of an engine reached the client: an error of our own."""
