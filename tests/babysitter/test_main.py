@@ -114,7 +114,10 @@ async def test_an_idle_engine_is_not_kept_waiting_for_the_drain_timeout(start: S
 async def test_kill_9_of_the_babysitter_leaves_no_engine_process_grandchildren_in_other_sessions_included(
     start: Start, tmp_path: Path, family: str
 ) -> None:
-    """Defect: no process group (children of the engine survive)."""
+    """Defect: no process group (children of the engine survive).
+
+    Trap: the parent-death signal does not reach grandchildren.
+    """
     async with start(family=family) as sitter:
         await sitter.becomes("healthy")
 

@@ -25,6 +25,7 @@ def test_the_committed_pages_say_what_the_code_says(capsys: pytest.CaptureFixtur
     [(RegistryConfig, "registry"), (RouterConfig, "router"), (BabysitterConfig, "babysitter"), (SimConfig, "sim")],
 )
 def test_every_setting_is_there_with_its_flag_and_its_variable(kind: type[Config], section: str) -> None:
+    """Trap: every limit has a number in the reference."""
     page = reference.configuration_page()
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     for setting in settings(kind, section):

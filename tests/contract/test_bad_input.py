@@ -101,6 +101,7 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_malformed_request_is_refused_and_nothing_behind_it_is_read_as_another_one(port: Port, name: str) -> None:
+    """Trap: llhttp accepts a missing or double Host, HTTP/1.0 with Transfer-Encoding, and `gzip, chunked`."""
     seen = port.engine.stats()["by_path"] if port.engine else {}
     reply = exchange(port.port, head(name, port.path))
     if (port.name, name) == ("babysitter", "HTTP/2.0"):

@@ -44,6 +44,7 @@ def test_a_plain_engine_without_a_babysitter_is_served_and_its_models_are_learne
 
 
 def test_an_engine_on_ipv6_is_reached(tmp_path: Path) -> None:
+    """Trap: IPv6 everywhere."""
     with engines(six={"host": "::1"}) as sims, running(tmp_path, [static(sims["six"], host="::1")]) as router:
         router.until_healthy("six")
         assert router.chat().service == "six"
@@ -53,6 +54,7 @@ def test_an_engine_on_ipv6_is_reached(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_wants_a_key_gets_the_configured_one_and_no_other(tmp_path: Path) -> None:
+    """Trap: engines that need an API key of their own."""
     (tmp_path / "key").write_text("sk-engine-secret\n")
     config = f'[[router.engines]]\nservices = "key*"\napi_key_file = "{tmp_path / "key"}"\n'
     with (
@@ -98,7 +100,10 @@ async def behind_tls(directory: Path, seen: list[web.BaseRequest]) -> AsyncItera
 
 
 async def test_an_engine_behind_tls_with_a_private_authority_and_a_path_prefix_is_reached(tmp_path: Path) -> None:
-    """Defect: `port+1` and `http://` are hard-wired (no TLS, no path prefix, no NAT)."""
+    """Defect: `port+1` and `http://` are hard-wired (no TLS, no path prefix, no NAT).
+
+    Trap: engines with a private CA.
+    """
     seen: list[web.BaseRequest] = []
     async with behind_tls(tmp_path, seen) as port:
         config = f'[[router.engines]]\nservices = "tls"\nca_file = "{tmp_path / "ca.pem"}"\n'

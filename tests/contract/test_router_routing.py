@@ -235,6 +235,7 @@ def test_an_administrative_path_is_open_where_configured_and_no_other(tmp_path: 
 
 
 def test_what_an_engine_made_is_found_there_again_by_every_worker(tmp_path: Path, sims: Sims) -> None:
+    """Trap: ids made by one engine must be found by every worker."""
     with running(tmp_path, [static(sims[name]) for name in "abc"], workers=2) as router:
         router.until_healthy("a", "b", "c")
         made: dict[str, str] = {}

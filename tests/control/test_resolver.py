@@ -54,6 +54,7 @@ async def test_a_name_is_looked_up_once_and_its_addresses_are_each_used_once(nam
 
 
 async def test_names_are_resolved_again_and_a_service_that_moved_is_found(names: Names) -> None:
+    """Trap: names resolved again while running."""
     resolver = Resolver()
     await resolver.find("engine")
     names.hosts["engine"] = ["10.0.0.9"]

@@ -84,6 +84,8 @@ async def test_a_stream_is_relayed_as_it_arrives_with_its_headers() -> None:
 
 
 async def test_an_answer_that_ends_with_its_connection_becomes_chunked() -> None:
+    """Trap: httptools has no end-of-file: a response without length ends when the connection does."""
+
     async def script(call: Call) -> None:
         await call.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\nabc")
         await call.send(b"def")

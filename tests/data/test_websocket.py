@@ -46,6 +46,7 @@ async def exactly(client: Client, data: bytes) -> None:
 
 
 async def test_a_websocket_is_tunnelled_in_both_directions_to_the_service_of_its_model() -> None:
+    """Trap: upgrade only GET + websocket."""
     engines = Engine("a", echo, models=("m-a",)), Engine("b", echo, models=("m-b",))
     async with rig(*engines) as house:
         client = await house.client()

@@ -149,7 +149,19 @@ async def test_a_killed_worker_is_replaced_and_the_requests_on_the_others_notice
     assert max(len(client.failures) for client in here) <= 1, "one connection was cut, the next one is answered"
 
 
+async def test_connections_that_wait_while_the_only_worker_is_dead_are_all_answered_by_the_next_one(
+    start_house: StartHouse,
+) -> None:
+    """Trap: replacing a worker on a socket held by the parent loses nobody; closing a listener would reset them."""
+    house = start_house(simulated("a", "shared"))
+    await house.ready()
+    house.kill9("worker", "0")
+    answers = await asyncio.gather(*[raw.once(house.port, raw.chat(model="shared", max_tokens=1)) for _ in range(60)])
+    assert [answer.status for answer in answers] == [200] * 60
+
+
 async def test_a_frozen_worker_is_replaced_within_seconds(start_house: StartHouse) -> None:
+    """Trap: a stopped (SIGSTOP) worker stalls its share."""
     house = start_house(simulated("a", "shared"), workers=2)
     await house.ready()
     async with Load(house.port, "shared", clients=12) as load:

@@ -119,7 +119,10 @@ def test_the_word_model_elsewhere_is_none_of_our_business(body: str) -> None:
     ],
 )
 def test_a_body_that_is_no_json_object_is_refused_where_it_must_be_one_and_passed_on_elsewhere(body: bytes) -> None:
-    """Defect: A list as body gives 500. Also: A body that cannot be parsed goes to any model's service."""
+    """Defect: A list as body gives 500. Also: A body that cannot be parsed goes to any model's service.
+
+    Trap: invalid UTF-8 in skipped fields passes.
+    """
     assert refusal(body) is Outcome.BAD_JSON
     assert peek(body, strict=False) == Peek()
 
