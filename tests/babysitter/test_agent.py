@@ -154,6 +154,8 @@ async def test_at_the_end_both_records_are_taken_back() -> None:
     made = Agent(config(registry_url="http://r"), book, ERRORS, lambda _: None)
     await made.start()
     made.publish("running", [])
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while len(book.records) < 2:  # noqa: ASYNC110 (the book is a plain one)
+            await asyncio.sleep(0.002)
     await made.close()
     assert book.records == {}

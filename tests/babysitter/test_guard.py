@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,12 +86,21 @@ def test_the_signal_that_ended_it_is_passed_through() -> None:
         assert made.line() == f"exited -{signal.SIGSEGV.value}"
 
 
-def test_signals_are_passed_to_the_group_in_order() -> None:
-    script = "trap 'echo one' USR1; trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+def wait_for(condition: Callable[[], object]) -> None:
+    """Until it holds; processes tell nobody of their state."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_signals_are_passed_to_the_group_in_order(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"  # before its traps are set, a signal would end the shell by itself
+    script = f"trap 'echo one' USR1; trap 'exit 5' TERM; touch {ready}; while :; do sleep 0.05; done"
     with guarded(shell(script)) as made:
         pid = int(made.line().split()[1])
         assert os.getpgid(pid) == pid != os.getpgid(made.process.pid)
-        time.sleep(0.3)  # the shell's traps; too early a SIGTERM would end it by itself
+        wait_for(ready.exists)
         made.control.sendall(bytes([signal.SIGUSR1]))
         made.control.sendall(bytes([signal.SIGTERM]))
         assert made.line() == "exited 5"
@@ -165,12 +174,10 @@ def test_a_stubborn_family_that_forks_while_it_is_killed_ends_all_the_same(tmp_p
     )
     with guarded(shell(script)) as made:
         made.line()
-        end = time.monotonic() + DEADLINE
-        while not (tmp_path / "up").exists() and time.monotonic() < end:
-            time.sleep(0.01)
-        time.sleep(0.2)
-        family = psutil.Process(made.process.pid).children(recursive=True)
-        assert len(family) > 8
+        wait_for((tmp_path / "up").exists)
+        guard_process = psutil.Process(made.process.pid)
+        wait_for(lambda: len(guard_process.children(recursive=True)) > 8)
+        family = guard_process.children(recursive=True)
     assert not any(alive(process.pid) for process in family)
 
 

@@ -8,6 +8,7 @@ anything about models.
 from __future__ import annotations
 
 import enum
+from io import BytesIO
 from typing import TYPE_CHECKING, Protocol
 
 import httptools
@@ -51,7 +52,18 @@ class Sink(Protocol):
 class RequestReader:
     """Parses one connection's requests, one after the other."""
 
-    __slots__ = ("_body", "_config", "_head_bytes", "_parser", "_request", "_sink", "body_bytes", "over", "stage")
+    __slots__ = (
+        "_config",
+        "_first",
+        "_head_bytes",
+        "_more",
+        "_parser",
+        "_request",
+        "_sink",
+        "body_bytes",
+        "over",
+        "stage",
+    )
 
     def __init__(self, sink: Sink, config: RouterConfig, peer: str) -> None:
         self._sink = sink
@@ -59,7 +71,8 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._request = Request(peer)
         self._head_bytes = 0
-        self._body: list[bytes] = []
+        self._first = b""
+        self._more: BytesIO | None = None
         self.body_bytes = 0
         """Bytes of the unfinished body, reserved with `take_body`."""
         self.stage = Stage.NOTHING
@@ -85,7 +98,8 @@ class RequestReader:
 
     def drop_body(self) -> int:
         """Forget the unfinished body; the bytes that were reserved for it."""
-        size, self.body_bytes, self._body = self.body_bytes, 0, []
+        size, self.body_bytes = self.body_bytes, 0
+        self._first, self._more = b"", None
         return size
 
     def current(self) -> Request:
@@ -157,8 +171,19 @@ class RequestReader:
         elif not self._sink.take_body(size):
             self._refuse(Outcome.BODIES_FULL)
         else:
-            self._body.append(data)
+            self._collect(data)
             self.body_bytes += size
+
+    def _collect(self, data: bytes) -> None:
+        """Most bodies come in one piece. Others grow in a `BytesIO`, whose value is had without a second copy."""
+        if not self.body_bytes:
+            self._first = data
+            return
+        if self._more is None:
+            self._more = BytesIO()
+            self._more.write(self._first)
+            self._first = b""
+        self._more.write(data)
 
     def on_message_complete(self) -> None:
         """The request is whole, unless llhttp takes it for a protocol switch (`_upgrade` decides)."""
@@ -167,9 +192,8 @@ class RequestReader:
 
     def _whole(self, surplus: bytes) -> None:
         request = self._request
-        request.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
-        self.body_bytes = 0
+        request.body = self._first if self._more is None else self._more.getvalue()
+        self.drop_body()
         self.stage = Stage.NOTHING
         self._sink.request_whole(request, surplus)
 
