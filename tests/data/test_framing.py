@@ -133,7 +133,11 @@ async def test_head_has_no_body_and_keeps_the_length_it_tells_of() -> None:
 
 async def test_204_and_304_have_no_body() -> None:
     async def script(call: Call) -> None:
-        status = b"204 No Content" if call.number == 0 else b"304 Not Modified\r\ncontent-length: 5\r\netag: x"
+        status = (
+            b"204 No Content\r\ncontent-length: 0"
+            if call.number == 0
+            else b"304 Not Modified\r\ncontent-length: 5\r\netag: x"
+        )
         await call.send(b"HTTP/1.1 %b\r\n\r\n" % status)
 
     engine = Engine("a", script)

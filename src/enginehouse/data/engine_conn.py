@@ -46,7 +46,6 @@ class EngineConn(asyncio.Protocol):
 
     __slots__ = (
         "_complete",
-        "_failure",
         "_framing",
         "_head_bytes",
         "_headers",
@@ -86,7 +85,6 @@ class EngineConn(asyncio.Protocol):
         self._surplus = False
         self._keep_alive = False
         self._framing = Framing.NONE
-        self._failure = ""
 
     # -- by the driver -------------------------------------------------------------------------------------------------
 
@@ -151,7 +149,7 @@ class EngineConn(asyncio.Protocol):
             raise
         except httptools.HttpParserError as error:
             if not self._complete:
-                holder.answer_broke(Outcome.BAD_RESPONSE, self._failure or str(error))
+                holder.answer_broke(Outcome.BAD_RESPONSE, str(error))
                 return
             self._surplus = True
         if self._in_head:

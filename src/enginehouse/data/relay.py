@@ -48,8 +48,8 @@ class Relay:
                 end = b"transfer-encoding: chunked\r\n"
             else:
                 keep = False
-        elif head.length is not None:
-            # Also on HEAD and 304, where it tells the length of what is not sent (RFC 9110 8.6).
+        elif head.length is not None and status != 204:
+            # Also on HEAD and 304, where it tells the length of what is not sent; never on 204 (RFC 9110 8.6).
             end = b"content-length: %b\r\n" % head.length
         if not keep:
             end += b"connection: close\r\n"
