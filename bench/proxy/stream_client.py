@@ -28,6 +28,7 @@ from bench.proxy.stream_stats import raise_file_limit
 from bench.proxy.stream_wire import MOST_CHUNKS, NUMBER_AT, NUMBER_END, STAMP_AT, STAMP_END, WORDS, request
 
 READ: Final = 16384
+WRITABLE: Final = select.EPOLLOUT
 OPENING: Final = 64
 """Connections that may wait for their first bytes at once while the load is built up: no backlog overflows."""
 AGAIN_NS: Final = 100_000_000
@@ -99,11 +100,12 @@ class Client:
     def _turn(self, wait: float) -> None:
         """Waits for chunks and books them. All that came in one turn arrived, at the latest, when the wait ended."""
         events = self.poll.poll(wait)
-        figures, readers = self.figures, self.readers
+        readers, chunk = self.readers, self.figures.chunk
+        reads = size = 0
         now = time.monotonic_ns()
         for fd, event in events:
             reader = readers[fd]
-            if event & select.EPOLLOUT:
+            if event & WRITABLE:
                 self._send(reader)
                 continue
             try:
@@ -112,19 +114,22 @@ class Client:
                 continue
             except OSError:
                 data = b""
-            at = len(reader.fast_start)
-            if len(data) == reader.fast_length and data.startswith(reader.fast_start):
-                figures.alone(reader, int(data[at : at + PLACE]), int(data[at + STAMP : at + MARK_END]), len(data), now)
+            length = len(data)
+            size += length
+            reads += 1
+            if length == reader.fast_length and data.startswith(reader.fast_start):
+                at = reader.fast_at
+                chunk(reader, int(data[at : at + PLACE]), int(data[at + STAMP : at + MARK_END]), now)
             else:
                 self._parse(reader, data, now)
-        figures.turn(now, time.monotonic_ns())
+        self.figures.turn(now, time.monotonic_ns(), reads, size)
 
     def _parse(self, reader: Reader, data: bytes, now: int) -> None:
         """A read in any shape."""
         try:
             marks = reader.feed(data) if data else []
             if data:
-                self.figures.read(reader, marks, len(data), now)
+                self.figures.parsed(reader, marks, now)
             if reader.status == 200:
                 self.opening.discard(reader)
             if reader.whole or not data:

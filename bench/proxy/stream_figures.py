@@ -52,29 +52,40 @@ class Figures:
     def close(self) -> None:
         self.pulse.close()
 
-    def alone(self, reader: Reader, number: int, stamp: int, size: int, now: int) -> None:
-        """A read of `size` bytes held exactly one chunk."""
-        self.reads += 1
-        self.bytes += size
-        self._chunk(reader, number, stamp, now)
+    def chunk(self, reader: Reader, number: int, stamp: int, now: int) -> None:
+        """A chunk of `reader`'s stream, sent at `stamp`, arrived at `now`."""
+        self.chunks += 1
+        if number != reader.number:
+            self.errors["order"] += 1
+        reader.number = number + 1
+        if stamp > now:  # sent after the wait had ended, and read all the same
+            now = time.monotonic_ns()
+        self.added.add(now - stamp)
+        gap = now - reader.arrived
+        if gap > self.gap_most:
+            self.gap_most = gap
+        if gap > self._stall_ns:
+            self._stall(reader, stamp, now)
+        reader.arrived = now
+        reader.stamp = stamp
 
-    def read(self, reader: Reader, marks: list[tuple[int, int]], size: int, now: int) -> None:
-        """A read of `size` bytes held the ends of some chunks, or of none."""
-        self.reads += 1
-        self.bytes += size
+    def parsed(self, reader: Reader, marks: list[tuple[int, int]], now: int) -> None:
+        """One read held the ends of these chunks, each a number and a stamp."""
         if len(marks) > 1:
             self.coalesced += len(marks)
         for number, stamp in marks:
             if not number:
                 self.first.add(now - reader.started)
-            self._chunk(reader, number, stamp, now)
+            self.chunk(reader, number, stamp, now)
 
     def complete(self, reader: Reader) -> None:
         """The stream of `reader` ended as it should."""
         self.streams += 1
 
-    def turn(self, began: int, ended: int) -> None:
-        """The loop handled what it had found at `began`."""
+    def turn(self, began: int, ended: int, reads: int, size: int) -> None:
+        """Until `ended` the loop handled what it had found at `began`: `reads` reads of `size` bytes together."""
+        self.reads += reads
+        self.bytes += size
         self.pulse.turn(began, ended)
         if ended > self._look_at:
             self._look_at = ended + LOOK_NS
@@ -110,27 +121,12 @@ class Figures:
             "user_s": user,
             "sys_s": system,
             "cpu_us_per_chunk": (user + system) * 1e6 / chunks,
+            "reads_per_turn": self.reads / max(1, self.pulse.turns.count),
             "lag_ms_p99": self.pulse.turns.quantile_ms(0.99),
             "lag_ms_max": self.pulse.turns.most_ms,
             "core_wait_s": self.pulse.waited_since_start / 1e9,
             "core_wait_ms_max": self.pulse.waited_most / 1e6,
         }
-
-    def _chunk(self, reader: Reader, number: int, stamp: int, now: int) -> None:
-        self.chunks += 1
-        if number != reader.number:
-            self.errors["order"] += 1
-        reader.number = number + 1
-        if stamp > now:  # sent after the wait had ended, and read all the same
-            now = time.monotonic_ns()
-        self.added.add(now - stamp)
-        gap = now - reader.arrived
-        if gap > self.gap_most:
-            self.gap_most = gap
-        if gap > self._stall_ns:
-            self._stall(reader, stamp, now)
-        reader.arrived = now
-        reader.stamp = stamp
 
     def _stall(self, reader: Reader, stamp: int, now: int) -> None:
         self.stalls += 1

@@ -24,14 +24,15 @@ class Broken(Exception):
 class Reader:
     """A connection that has asked for stream `ident` of `chunks` chunks. httptools calls the `on_` methods.
 
-    `fast_length`, `fast_start`: a read of this length that begins with these bytes is one whole chunk of this stream,
-    whose number follows at once.
+    A read of `fast_length` bytes that begins with `fast_start` is one whole chunk of this stream; its number stands at
+    `fast_at`, where `fast_start` ends.
     """
 
     __slots__ = (
         "arrived",
         "chunks",
         "done",
+        "fast_at",
         "fast_length",
         "fast_start",
         "ident",
@@ -70,7 +71,7 @@ class Reader:
         self.done = self.whole = self.open = self.keeps = False
         self.tail = b""
         self.fast_length = self.known_length = NO_LENGTH
-        self.fast_start = b""
+        self.fast_start, self.fast_at = b"", 0
 
     def feed(self, data: bytes) -> list[tuple[int, int]]:
         """The (number, stamp) of every chunk that ends in `data`. Raises `Broken`."""
@@ -111,7 +112,8 @@ class Reader:
             return
         if len(events) == len(self.pieces) == 1 and data.endswith(b"\n\r\n") and (mark := MARK.search(data)):
             self.known_length = len(data)
-            self.fast_start = data[: mark.start() + NUMBER_AT]
+            self.fast_at = mark.start() + NUMBER_AT
+            self.fast_start = data[: self.fast_at]
         self.fast_length = self.known_length
 
     def on_headers_complete(self) -> None:
