@@ -45,7 +45,7 @@ CUT = {
 
 
 def fed(*chunks: bytes) -> Scanner:
-    scanner = Scanner()
+    scanner = Scanner(named=True)
     for chunk in chunks:
         scanner.feed(chunk)
     return scanner

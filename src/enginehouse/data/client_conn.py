@@ -73,7 +73,9 @@ class ClientConn(asyncio.Protocol):
         """Note the peer; one connection too many is told so and closed."""
         self.transport = transport  # type: ignore[assignment]
         peer = transport.get_extra_info("peername")
-        self._reader = RequestReader(self, self.worker.config, peer[0] if isinstance(peer, tuple) else "")
+        self._reader = RequestReader(
+            self, self.worker.config, self.worker.known_heads, peer[0] if isinstance(peer, tuple) else ""
+        )
         self.worker.clients.add(self)
         if len(self.worker.clients) > self.worker.config.max_connections:
             self._reader.over = True
@@ -129,16 +131,16 @@ class ClientConn(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _feed(self, data: bytes) -> None:
-        stage = self._reader.stage
+        stage, now = self._reader.stage, self.worker.now()
         self._feeding = True
-        self._reader.feed(data)
+        self._reader.feed(data, now)
         self._feeding = False
         if self.phase is Phase.READING:
-            self._set_deadline(stage)
+            self._set_deadline(stage, now)
 
-    def _set_deadline(self, before: Stage) -> None:
+    def _set_deadline(self, before: Stage, now: float) -> None:
         """A head has one deadline; a body may be silent for a while, but may not trickle."""
-        stage, now, config = self._reader.stage, self.worker.now(), self.worker.config
+        stage, config = self._reader.stage, self.worker.config
         if stage is not before:
             self._stage_since = now
         if stage is Stage.HEAD:

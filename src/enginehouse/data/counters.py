@@ -45,8 +45,8 @@ class Counters:
         """An attempt begins: counted before anything is awaited."""
         self.row[service.slot] += 1
 
-    def release(self, service: Service, outcome: Outcome, first_byte_after: float, now: float) -> None:
-        """The attempt ended: the one place that releases its slot and counts it.
+    def release(self, service: Service, outcome: Outcome, first_byte_after: float, now: float) -> bool:
+        """The attempt ended: the one place that releases its slot and counts it. Returns whether it blames the service.
 
         `first_byte_after` is in seconds, negative when no byte came.
         """
@@ -60,7 +60,7 @@ class Counters:
         if first_byte_after >= 0:
             count.answered += 1
             count.first_byte_seconds += first_byte_after
-        if outcome.row.blames:
+        if outcome is not Outcome.ANSWERED and outcome.row.blames:
             count.errors += 1
             count.streak += 1
             if len(self._failures) < MAX_FAILURES:
@@ -68,8 +68,10 @@ class Counters:
             if count.streak >= self._max_errors:
                 count.streak = 0
                 self._shared.eject(slot, now + self._ejection_time)
-        elif first_byte_after >= 0:
+            return True
+        if first_byte_after >= 0:
             count.streak = 0
+        return False
 
     def release_uncounted(self, service: Service) -> None:
         """The attempt met a connection that the engine had already closed: not a request, not a failure."""

@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
 from enginehouse.data.engine_conn import EngineConn
-from enginehouse.data.relay import Relay
+from enginehouse.data.engine_pool import Upstream
+from enginehouse.data.relay import Relay, whole_answer
 from enginehouse.data.request import Request
 from enginehouse.data.tunnel import Tunnel
 from enginehouse.machines.exchange import Answer, Break, Command, Connect, Event, Exchange, Finish, PassOn, Refuse
 from enginehouse.policy.choose import Choice, Refusal, choose
 from enginehouse.policy.retry import backoff
 from enginehouse.wire import errors
-from enginehouse.wire.forward import AnswerHead
-from enginehouse.wire.http1 import Framing, Headers, answer_framing
+from enginehouse.wire.answer_head import AnswerHead
+from enginehouse.wire.errors import Dialect
+from enginehouse.wire.http1 import Framing, answer_framing
 from enginehouse.wire.realtime import close_frame
 
 if TYPE_CHECKING:
@@ -45,20 +46,42 @@ _ENDED: Final = (Outcome.ANSWERED, Outcome.REJECTED)
 class Driver:
     """Runs one exchange."""
 
-    def __init__(self, worker: Worker, conn: ClientConn, request: Request, plan: Plan, begun: float) -> None:
+    __slots__ = (
+        "_alive",
+        "_conn",
+        "_connecting",
+        "_due",
+        "_engine",
+        "_exchange",
+        "_first_byte_after",
+        "_full",
+        "_gathered",
+        "_head",
+        "_keep",
+        "_plan",
+        "_relay",
+        "_request",
+        "_reused",
+        "_sent",
+        "_status",
+        "_upstream",
+        "_why",
+        "_worker",
+    )
+
+    def __init__(self, worker: Worker, conn: ClientConn, request: Request, plan: Plan) -> None:
         self._worker = worker
         self._conn = conn
         self._request = request
         self._plan = plan
         self._exchange = Exchange(self._choose)
         # times, monotonic seconds
-        self._begun = begun
         self._sent = 0.0
         self._first_byte_after = -1.0
         self._due = 0.0
         self._alive = False
         # the attempt
-        self._service: Service | None = None
+        self._upstream: Upstream | None = None
         self._engine: EngineConn | None = None
         self._connecting: asyncio.Task[None] | asyncio.TimerHandle | None = None
         self._reused = False
@@ -68,6 +91,7 @@ class Driver:
         self._head: AnswerHead | None = None
         self._gathered: bytearray | None = None
         self._relay: Relay | None = None
+        self._keep: bool | None = None
         self._full = False
 
     def start(self) -> None:
@@ -101,37 +125,37 @@ class Driver:
 
     def _connect(self, command: Connect) -> None:
         """Take the service's slot, before anything is awaited; then connect, after a back-off if others rejected it."""
+        worker = self._worker
         service = command.choice.service
-        self._worker.counters.take(service)
-        self._service = service
+        upstream = self._upstream = worker.pool.upstream(service)
+        worker.counters.take(service)
         self._reused = False
         self._first_byte_after = -1.0
         self._head = self._gathered = None
-        self._due = self._worker.now() + self._worker.config.connect_timeout
-        wait = backoff(command.rejections, self._worker.rng)
+        self._due = worker.now() + worker.config.connect_timeout
+        wait = backoff(command.rejections, worker.rng) if command.rejections else 0.0
         if wait:
-            loop = asyncio.get_running_loop()
-            self._connecting = loop.call_later(wait, self._open, service, command.fresh)
+            self._connecting = asyncio.get_running_loop().call_later(wait, self._open, upstream, command.fresh)
         else:
-            self._open(service, command.fresh)
+            self._open(upstream, command.fresh)
 
-    def _open(self, service: Service, fresh: bool) -> None:
-        conn = None if fresh else self._worker.pool.lend(service)
+    def _open(self, upstream: Upstream, fresh: bool) -> None:
+        conn = None if fresh else self._worker.pool.lend(upstream)
         if conn is not None:
             self._reused = True
             self._send(conn)
             return
-        self._connecting = self._worker.pool.connect(service, self._send, self._connect_failed)
+        self._connecting = self._worker.pool.connect(upstream, self._send, self._connect_failed)
 
     def _send(self, conn: EngineConn) -> None:
         """A connection is there: send the request on it."""
         self._connecting = None
         self._engine = conn
-        assert self._service is not None
-        plan, request = self._plan, self._request
+        assert self._upstream is not None
+        plan = self._plan
         self._sent = now = self._worker.now()
         self._due = now + (CONTROL_TIMEOUT if plan.own else self._worker.config.first_byte_timeout)
-        conn.send(self, request.method, plan.engine_head(self._service), plan.body)
+        conn.send(self, self._request.head.method, plan.engine_head(self._upstream), plan.body)
 
     def _connect_failed(self, outcome: Outcome, why: str) -> None:
         self._connecting = None
@@ -141,25 +165,24 @@ class Driver:
 
     def _attempt_over(self, outcome: Outcome) -> None:
         """The one place where an attempt's slot is released and its connection let go."""
-        service, self._service = self._service, None
+        upstream, self._upstream = self._upstream, None
         engine, self._engine = self._engine, None
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            connecting.cancel()
-        if service is None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if upstream is None:
             return
-        now = self._worker.now()
+        worker = self._worker
+        now = worker.now()
         if self._reused and outcome is Outcome.BROKE_BEFORE_HEAD and self._first_byte_after < 0:
-            self._worker.counters.release_uncounted(service)
-        else:
-            self._worker.counters.release(service, outcome, self._first_byte_after, now)
-            if outcome.row.blames:
-                self._worker.service_failed()
+            worker.counters.release_uncounted(upstream.service)
+        elif worker.counters.release(upstream.service, outcome, self._first_byte_after, now):
+            worker.service_failed()
         if engine is not None:
             if self._full and not engine.lost:
                 engine.transport.resume_reading()
             if outcome in _ENDED and engine.reusable and not self._closes_after_this(engine):
-                self._worker.pool.give_back(engine, now)
+                worker.pool.give_back(engine, now)
             else:
                 engine.abort()
 
@@ -190,46 +213,73 @@ class Driver:
     def _finish(self, outcome: Outcome) -> None:
         self._attempt_over(outcome)
         if outcome is Outcome.ANSWERED:
-            self._conn.answered(self._relay is not None and self._relay.keep)
+            self._conn.answered(self._relay.keep if self._relay is not None else bool(self._keep))
 
     # -- the answer (engine_conn.Holder) -------------------------------------------------------------------------------
 
-    def answer_head(self, status: int, headers: Headers) -> Framing:
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """The whole answer came in one read: one write passes it on."""
+        if head.status >= 400 or self._plan.switched or self._plan.route.makes_id:
+            self.answer_head(head, len(body))
+            self.answer_body(body)
+            self.answer_read(True)
+            return
+        request, worker = self._request, self._worker
+        self._first_byte_after = worker.now() - self._sent
+        self._head = head
+        self._status = head.status
+        keep = self._keep = request.keep_alive and not worker.stopping
+        self._conn.transport.write(whole_answer(head, self._our_lines(), request.head.version, keep, body))
+        self._do(self._exchange.handle(Event.ENDED))
+
+    def answer_head(self, head: AnswerHead, length: int | None) -> Framing:
         """The commit point: from here on nothing is tried again. Errors in a foreign shape wait for their body."""
-        self._first_byte_after = self._worker.now() - self._sent
-        self._due = self._worker.now() + self._worker.config.idle_timeout
-        self._status = status
-        head = self._head = AnswerHead(headers)
-        framing = answer_framing(self._request.method, status, head.chunked, head.length)
+        now = self._worker.now()
+        self._first_byte_after = now - self._sent
+        self._due = now + self._worker.config.idle_timeout
+        self._status = status = head.status
+        self._head = head
+        framing = answer_framing(self._request.head.method, status, head.chunked, length)
         if status == 101:
             return framing
         if self._plan.switched:
             self.answer_broke(Outcome.BAD_RESPONSE, f"it answered {status} to the WebSocket's handshake")
             return framing
-        if status >= 400 and not self._plan.own and self._may_hold(head):
+        if status >= 400 and not self._plan.own and self._may_hold(head, length):
             self._gathered = bytearray()
         else:
-            self._relay_head(framing)
+            self._relay_head(head, framing, length)
         return framing
 
-    def _may_hold(self, head: AnswerHead) -> bool:
+    def _may_hold(self, head: AnswerHead, length: int | None) -> bool:
         """Whether an error waits for its body: to be tried elsewhere, or to be put into the client's dialect."""
         config = self._worker.config
         return (
             (self._status in config.retry_statuses or not config.verbatim_errors)
-            and self._request.method != b"HEAD"
+            and self._request.head.method != b"HEAD"
             and not head.encoded
             and not head.is_event_stream
-            and (head.length is None or int(head.length) <= MAX_ERROR_BODY)
+            and (length is None or length <= MAX_ERROR_BODY)
         )
 
-    def _relay_head(self, framing: Framing) -> None:
-        assert self._head is not None
+    def _relay_head(self, head: AnswerHead, framing: Framing, length: int | None) -> None:
         relay = self._relay = Relay(self._conn.transport)
         keep = self._request.keep_alive and not self._worker.stopping
-        relay.head(self._status, self._head, framing, self._our_lines(), self._request.version, keep)
+        relay.head(head, framing, length, self._our_lines(), self._request.head.version, keep)
+        if head.is_event_stream:
+            relay.watch_events(named=self._plan.route.dialect is Dialect.RESPONSES)
         if self._plan.route.makes_id and self._status < 300:
             relay.watch_for_id()
+
+    def answer_chunk(self, chunk: bytes, start: int) -> None:
+        """One read is one chunk: mostly an event of a stream."""
+        relay = self._relay
+        if relay is not None and relay.takes_chunks:
+            self._alive = True
+            relay.chunk(chunk, start)
+        else:
+            self.answer_body(chunk[start:-2])
+            self.answer_read(False)
 
     def answer_body(self, data: bytes) -> None:
         """Some bytes of the body."""
@@ -239,11 +289,12 @@ class Driver:
         elif self._gathered is not None:
             self._gathered += data
             if len(self._gathered) > MAX_ERROR_BODY:
-                self._relay_gathered(bytes(self._gathered), Framing.CHUNKED)
+                assert self._head is not None
+                self._relay_gathered(self._head, bytes(self._gathered), Framing.CHUNKED)
 
-    def _relay_gathered(self, body: bytes, framing: Framing) -> None:
+    def _relay_gathered(self, head: AnswerHead, body: bytes, framing: Framing) -> None:
         self._gathered = None
-        self._relay_head(framing)
+        self._relay_head(head, framing, len(body))
         assert self._relay is not None
         self._relay.body(body)
 
@@ -279,20 +330,20 @@ class Driver:
 
     def _relay_held(self) -> None:
         """Pass on an engine's error, in the shape that the client's SDK expects."""
+        head = self._head
         assert self._gathered is not None
-        assert self._head is not None
+        assert head is not None
         body = bytes(self._gathered)
         verbatim = self._worker.config.verbatim_errors
         better = None if verbatim else errors.normalise(self._status, body, self._plan.route.dialect)
         if better is not None:
             body = better
-            self._head.set_content_type(b"application/json")
-        self._head.length = b"%d" % len(body)
-        self._relay_gathered(body, Framing.LENGTH)
+            head = head.with_json()
+        self._relay_gathered(head, body, Framing.LENGTH)
 
     def _remember(self, relay: Relay) -> None:
-        if self._service is not None:
-            self._worker.remember(relay.found_id, self._service)
+        if self._upstream is not None:
+            self._worker.remember(relay.found_id, self._upstream.service)
         relay.found_id = ""
 
     def answer_upgraded(self, surplus: bytes) -> None:
@@ -352,7 +403,7 @@ class Driver:
         """A bug: let everything go. Returns whether a part of an answer was sent already."""
         self._attempt_over(Outcome.BUG)
         self._do(self._exchange.handle(Event.STOPPED, Outcome.BUG))
-        return self._relay is not None
+        return self._relay is not None or self._keep is not None
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
@@ -377,12 +428,11 @@ class Driver:
 
     def _our_lines(self) -> bytes:
         """The `x-` lines of every answer."""
-        choice = self._exchange.choice
-        overhead = (self._sent or self._worker.now()) - self._begun
+        choice, sent = self._exchange.choice, self._sent
         return replies.our_lines(
             self._plan.request_id,
-            choice.service.name if choice else "",
+            choice.service.name.encode() if choice is not None else b"",
             self._exchange.attempts,
-            overhead,
-            choice.reason if choice else "",
+            (sent or self._worker.now()) - self._request.begun,
+            choice.reason.encode() if choice is not None else b"",
         )

@@ -1,6 +1,7 @@
 """One connection to an engine: bytes to answer events for the driver that holds it.
 
-Owns: the response parser and what llhttp leaves to its user (HEAD, end of file, 1xx, surplus bytes, trailers).
+Owns: the response parser, the two shorter ways round it (a whole answer with a known head, a read that is one chunk),
+and what llhttp leaves to its user (HEAD, end of file, 1xx, surplus bytes, trailers).
 May not live here: what is done with an answer (`driver`, `relay`), which connections are kept (`engine_pool`).
 """
 
@@ -12,9 +13,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 import httptools
 
 from enginehouse.core.outcome import Outcome
+from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.http1 import Framing, Headers
+from enginehouse.wire.known_heads import KnownHeads
+from enginehouse.wire.one_chunk import data_start
 
 if TYPE_CHECKING:
+    from enginehouse.data.engine_pool import Upstream
     from enginehouse.data.tunnel import Tunnel
 
 
@@ -25,11 +30,17 @@ _TINY: Final = 64 * 1024
 class Holder(Protocol):
     """Who holds a connection while a request is on it."""
 
-    def answer_head(self, status: int, headers: Headers) -> Framing:
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """A whole answer, framed by its length, came in one read. Never to HEAD, never without a body."""
+
+    def answer_head(self, head: AnswerHead, length: int | None) -> Framing:
         """The head is complete. Returns how the body is framed."""
 
     def answer_body(self, data: bytes) -> None:
         """Some bytes of the body, decoded from their framing."""
+
+    def answer_chunk(self, chunk: bytes, start: int) -> None:
+        """One read brought exactly one chunk, framing included; its data are `chunk[start:-2]`."""
 
     def answer_read(self, ended: bool) -> None:
         """Everything of one read was told; `ended`: the answer is complete."""
@@ -45,45 +56,50 @@ class EngineConn(asyncio.Protocol):
     """A connection that is idle in the pool, held by one driver, or the far side of a tunnel."""
 
     __slots__ = (
+        "_at_chunk",
+        "_body_bytes",
         "_complete",
         "_framing",
+        "_head",
         "_head_bytes",
         "_headers",
         "_in_head",
-        "_keep_alive",
+        "_known",
         "_max_head",
         "_method",
         "_parser",
+        "_read",
         "_surplus",
         "holder",
         "idle_since",
-        "key",
         "lost",
         "transport",
         "tunnel",
+        "upstream",
         "uses",
     )
 
-    def __init__(self, key: tuple[int, int], max_head: int) -> None:
-        self.key = key
+    def __init__(self, upstream: Upstream, known: KnownHeads[AnswerHead], max_head: int) -> None:
+        self.upstream = upstream
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made, before any use
         self.holder: Holder | None = None
         self.tunnel: Tunnel | None = None
         self.uses = 0
         self.idle_since = 0.0
         self.lost = False
+        self._known = known
         self._max_head = max_head
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._method = b""
-        self._reset()
-
-    def _reset(self) -> None:
         self._headers: Headers = []
+        self._head: AnswerHead | None = None
         self._head_bytes = 0
-        self._in_head = True
+        self._body_bytes = 0
+        self._read = b""
+        self._in_head = False
         self._complete = False
         self._surplus = False
-        self._keep_alive = False
+        self._at_chunk = False
         self._framing = Framing.NONE
 
     # -- by the driver -------------------------------------------------------------------------------------------------
@@ -93,9 +109,12 @@ class EngineConn(asyncio.Protocol):
         self.holder = holder
         self.uses += 1
         self._method = method
-        self._reset()
+        self._head = None
+        self._in_head = True
+        self._complete = self._surplus = self._at_chunk = False
+        self._head_bytes = self._body_bytes = 0
         if len(body) <= _TINY:
-            self.transport.write(head + body if body else head)
+            self.transport.write(head + body)
         else:
             self.transport.write(head)
             self.transport.write(body)
@@ -105,11 +124,12 @@ class EngineConn(asyncio.Protocol):
         """True after a complete answer that leaves the connection clean."""
         return (
             self._complete
+            and self._head is not None
+            and self._head.keep_alive
             and not self._surplus
             and not self.lost
             and self._framing is not Framing.EOF
             and not (self._framing is Framing.NONE and self._method == b"HEAD")
-            and self._keep_alive
             and self.transport.get_write_buffer_size() == 0
         )
 
@@ -139,9 +159,35 @@ class EngineConn(asyncio.Protocol):
         if holder is None:
             # RFC 9112 9.2 leaves bytes without a request undefined: they must never answer the next one.
             self.abort()
-            return
+        elif self._at_chunk:
+            start = data_start(data)
+            if start:
+                holder.answer_chunk(data, start)
+            else:
+                self._parse(holder, data)
+        elif self._head_bytes or self._method == b"HEAD" or not self._take(holder, data):
+            self._parse(holder, data)
+
+    def _take(self, holder: Holder, data: bytes) -> bool:
+        """Tell the holder of a whole answer with a known head, if the read, the answer's first, is one."""
+        found = self._known.find(data)
+        if found is None:
+            self._read = data
+            return False
+        head, start = found
+        self._in_head = False
+        self._complete = True
+        self._head = head
+        self._framing = Framing.LENGTH
+        holder.answer_whole(head, data[start:])
+        return True
+
+    def _parse(self, holder: Holder, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             holder.answer_upgraded(data[upgrade.args[0] :])
             return
@@ -152,8 +198,13 @@ class EngineConn(asyncio.Protocol):
                 holder.answer_broke(Outcome.BAD_RESPONSE, str(error))
                 return
             self._surplus = True
+        finally:
+            self._read = b""
+        self._head_bytes += len(data)
+        if self._at_chunk:
+            # Behind the end of a chunk the parser may have taken a part of the next one's size line.
+            self._at_chunk = data.endswith(b"\r\n")
         if self._in_head:
-            self._head_bytes += len(data)
             if self._head_bytes > self._max_head:
                 holder.answer_broke(Outcome.BAD_RESPONSE, f"its head is larger than {self._max_head} bytes")
                 return
@@ -191,6 +242,7 @@ class EngineConn(asyncio.Protocol):
         """A second message behind a complete one is surplus."""
         if self._complete:
             self._surplus = True
+        self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Headers after the head are trailers: dropped (RFC 9110 6.5.1)."""
@@ -199,27 +251,42 @@ class EngineConn(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Tell the holder, unless it is interim (1xx)."""
-        if self._complete or self.holder is None:
+        parser = self._parser
+        if self._complete or self.holder is None or parser is None:
             return
-        status = self._parser.get_status_code()
+        status = parser.get_status_code()
         if 100 <= status < 200 and status != 101:
             return
         self._in_head = False
-        self._keep_alive = bool(self._parser.should_keep_alive())  # llhttp forgets it at the end of the message
-        self._framing = self.holder.answer_head(status, self._headers)
+        # Asked now, because llhttp forgets at the end of the message whether the connection stays.
+        head = self._head = AnswerHead(status, bool(parser.should_keep_alive()), self._headers)
+        length = next((int(value) for name, value in self._headers if name.lower() == b"content-length"), None)
+        self._framing = self.holder.answer_head(head, length)
         self._complete = self._framing is Framing.NONE
+        self._at_chunk = self._framing is Framing.CHUNKED
+
+    def on_chunk_header(self) -> None:
+        """A chunk has begun."""
+        self._at_chunk = False
 
     def on_body(self, data: bytes) -> None:
         """Pass on, unless the answer may not have a body (HEAD)."""
         if self._complete or self.holder is None:
             self._surplus = True
         else:
+            self._body_bytes += len(data)
             self.holder.answer_body(data)
+
+    def on_chunk_complete(self) -> None:
+        """A chunk has ended; another one may begin."""
+        self._at_chunk = not self._complete
 
     def on_message_complete(self) -> None:
         """The end of an interim answer starts the wait for the final one."""
+        self._at_chunk = False
         if self._in_head:
-            self._headers = []
             self._head_bytes = 0
-        else:
-            self._complete = True
+            return
+        self._complete = True
+        if self._read and self._head is not None and self._framing is Framing.LENGTH:
+            self._known.learn(self._read, self._body_bytes, self._head)

@@ -37,15 +37,15 @@ class Realtime:
     def open(self) -> None:
         """Accept the client's handshake, without extensions: what follows is passed on as it is."""
         request = self._request
-        key = realtime.accept_key(request.facts.websocket_key)
+        key = realtime.accept_key(request.head.websocket_key)
         if key is None:
             problem = Unreadable(Outcome.BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64.")
             self._conn.refuse_whole(request, self._route.dialect, problem)
             return
-        protocol = realtime.sub_protocol(request.facts.protocols)
+        protocol = realtime.sub_protocol(request.head.protocols)
         early = self._conn.enter_tunnel(self)
         self._conn.transport.write(replies.accepting(self._worker, request, key, protocol))
-        request.headers = [h for h in request.headers if h[0].lower() != b"sec-websocket-extensions"]
+        request.head = request.head.without(b"sec-websocket-extensions")
         if early:
             self.from_client(early)
 
@@ -61,7 +61,7 @@ class Realtime:
             self._refuse(realtime.close_frame(1008, problem.message))
             return
         self._conn.await_tunnel(bytes(self._bytes))
-        self._conn.driver = driver = Driver(self._worker, self._conn, self._request, plan, self._worker.now())
+        self._conn.driver = driver = Driver(self._worker, self._conn, self._request, plan)
         driver.start()
 
     def _refuse(self, frame: bytes) -> None:

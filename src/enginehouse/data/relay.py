@@ -13,33 +13,48 @@ from typing import Final
 
 from enginehouse.core.outcome import Outcome
 from enginehouse.wire import errors, sse
+from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect
-from enginehouse.wire.forward import AnswerHead
-from enginehouse.wire.http1 import LAST_CHUNK, STATUS_LINES, Framing
+from enginehouse.wire.http1 import LAST_CHUNK, Framing
 
 #: First bytes of an answer in which the id that the engine made is looked for.
 ID_PREFIX: Final = 16 * 1024
 
 
-class Relay:
-    """Everything between the engine's parser and the client's transport for one answer."""
+def whole_answer(head: AnswerHead, ours: bytes, version: str, keep: bool, body: bytes) -> bytes:
+    """An answer of which everything is there, framed by its length. `ours` are our own header lines."""
+    return b"%b%bcontent-length: %d\r\n%b\r\n%b" % (head.lines, ours, len(body), _connection(version, keep), body)
 
-    __slots__ = ("_chunked", "_events", "_framing", "_head_only", "_out", "_prefix", "_transport", "found_id", "keep")
+
+def _connection(version: str, keep: bool) -> bytes:
+    """What the client is told about its connection."""
+    if not keep:
+        return b"connection: close\r\n"
+    return b"connection: keep-alive\r\n" if version == "1.0" else b""
+
+
+class Relay:
+    """Everything between the engine's parser and the client's transport for one answer that comes in pieces."""
+
+    __slots__ = ("_chunked", "_events", "_framing", "_out", "_prefix", "_transport", "found_id", "keep", "sent")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._out: list[bytes] = []
         self._framing = Framing.NONE
         self._chunked = False
-        self._head_only = False
         self._events: sse.Scanner | None = None
         self._prefix: bytearray | None = None
         self.found_id = ""
         self.keep = True
         """False: the connection to the client ends with this answer."""
+        self.sent = 0
+        """Bytes of the body so far, without framing."""
 
-    def head(self, status: int, head: AnswerHead, framing: Framing, ours: bytes, version: str, keep: bool) -> None:
-        """Queue the head. `ours` are our own header lines; `keep`: the client's connection may stay open."""
+    def head(
+        self, head: AnswerHead, framing: Framing, length: int | None, ours: bytes, version: str, keep: bool
+    ) -> None:
+        """Queue the head. `ours` are our own header lines; `version` and `keep`: of the client's connection."""
         self._framing = framing
         end = b""
         if framing in (Framing.CHUNKED, Framing.EOF):
@@ -48,24 +63,35 @@ class Relay:
                 end = b"transfer-encoding: chunked\r\n"
             else:
                 keep = False
-        elif head.length is not None and status != 204:
+        elif length is not None and head.status != 204:
             # Also on HEAD and 304, where it tells the length of what is not sent; never on 204 (RFC 9110 8.6).
-            end = b"content-length: %b\r\n" % head.length
-        if not keep:
-            end += b"connection: close\r\n"
-        elif version == "1.0":
-            end += b"connection: keep-alive\r\n"
+            end = b"content-length: %d\r\n" % length
         self.keep = keep
-        if head.is_event_stream:
-            self._events = sse.Scanner()
-        self._out += (STATUS_LINES[status], *head.lines, ours, end, b"\r\n")
+        self._out.append(b"%b%b%b%b\r\n" % (head.lines, ours, end, _connection(version, keep)))
+
+    def watch_events(self, named: bool) -> None:
+        """The answer is an event stream (`named`: see `sse.Scanner`)."""
+        self._events = sse.Scanner(named)
 
     def watch_for_id(self) -> None:
         """Look for an id in the first bytes (`found_id`)."""
         self._prefix = bytearray()
 
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether a chunk may be passed on as it is, framing and all."""
+        return self._chunked and self._prefix is None
+
+    def chunk(self, chunk: bytes, start: int) -> None:
+        """Write one read that is one chunk. Everything before it was flushed at the end of its own read."""
+        self._transport.write(chunk)
+        self.sent += len(chunk) - start - 2
+        if self._events is not None:
+            self._events.feed(chunk[start:-2])
+
     def body(self, data: bytes) -> None:
         """Queue some bytes of the body."""
+        self.sent += len(data)
         if self._chunked:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:

@@ -12,20 +12,20 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.data.request import Request
 from enginehouse.policy.choose import Refusal
 from enginehouse.wire import errors
+from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect, Unreadable
-from enginehouse.wire.forward import AnswerHead, request_id
 from enginehouse.wire.http1 import STATUS_LINES
 
 if TYPE_CHECKING:
     from enginehouse.data.worker import Worker
 
 
-def our_lines(request_id: bytes, service: str, attempts: int, overhead: float, reason: str) -> bytes:
+def our_lines(request_id: bytes, service: bytes, attempts: int, overhead: float, reason: bytes) -> bytes:
     """The header lines of ours that every answer carries. `overhead` in seconds."""
     return (
         b"x-request-id: %b\r\nx-enginehouse-service: %b\r\nx-enginehouse-attempts: %d\r\n"
         b"x-enginehouse-queue-ms: 0\r\nx-enginehouse-overhead-ms: %.3f\r\nx-enginehouse-reason: %b\r\n"
-    ) % (request_id, service.encode() or b"-", attempts, overhead * 1000, reason.encode() or b"-")
+    ) % (request_id, service or b"-", attempts, overhead * 1000, reason or b"-")
 
 
 def error(
@@ -38,23 +38,23 @@ def error(
         lines.append(b"allow: GET, HEAD\r\n")
     if not keep:
         lines.append(b"connection: close\r\n")
-    elif request.version == "1.0":
+    elif request.head.version == "1.0":
         lines.append(b"connection: keep-alive\r\n")
     lines.append(b"content-length: %d\r\n\r\n" % len(response.body))
-    body = b"" if request.method == b"HEAD" else response.body
+    body = b"" if request.head.method == b"HEAD" else response.body
     return STATUS_LINES[response.status] + ours + b"".join(lines) + body
 
 
 def refusal(worker: Worker, request: Request, outcome: Outcome, message: str) -> bytes:
     """The error for a request that was not accepted; the connection closes after it."""
-    dialect = worker.classify(request.method or b"GET", request.target or b"/").dialect
+    dialect = worker.classify(request.head.method, request.head.target).dialect
     return unreadable(worker, request, dialect, Unreadable(outcome, message), False)
 
 
 def unreadable(worker: Worker, request: Request, dialect: Dialect, problem: Unreadable, keep: bool) -> bytes:
     """The error for a request that no service was looked for."""
-    sent = request_id(request.facts.request_id) or worker.new_request_id()
-    ours = our_lines(sent, "", 0, 0.0, problem.outcome.value)
+    sent = request.head.request_id or worker.new_request_id()
+    ours = our_lines(sent, b"", 0, 0.0, problem.outcome.value.encode())
     return error(request, dialect, problem.outcome, problem.message, problem.param, ours, keep)
 
 
@@ -71,25 +71,25 @@ def failure_text(outcome: Outcome, service: str, why: str) -> str:
 def plain(worker: Worker, request: Request, status: int, text: bytes) -> bytes:
     """A short text of our own (`/livez`, `/readyz`)."""
     keep = request.keep_alive and not worker.stopping
-    sent = request_id(request.facts.request_id) or worker.new_request_id()
+    sent = request.head.request_id or worker.new_request_id()
     lines = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(text)
-    lines += our_lines(sent, "", 0, 0.0, "own")
+    lines += our_lines(sent, b"", 0, 0.0, b"own")
     if not keep:
         lines += b"connection: close\r\n"
-    elif request.version == "1.0":
+    elif request.head.version == "1.0":
         lines += b"connection: keep-alive\r\n"
-    return STATUS_LINES[status] + lines + b"\r\n" + (b"" if request.method == b"HEAD" else text)
+    return STATUS_LINES[status] + lines + b"\r\n" + (b"" if request.head.method == b"HEAD" else text)
 
 
 def switching(head: AnswerHead, ours: bytes) -> bytes:
     """The head of a protocol switch, as the engine sent it."""
     upgrade = b"connection: Upgrade\r\nupgrade: %b\r\n" % (head.upgrade or b"websocket")
-    return STATUS_LINES[101] + b"".join(head.lines) + ours + upgrade + b"\r\n"
+    return head.lines + ours + upgrade + b"\r\n"
 
 
 def accepting(worker: Worker, request: Request, key: bytes, protocol: bytes | None) -> bytes:
     """The head that accepts a WebSocket (RFC 6455 4.2.2) whose service is not known yet."""
-    sent = request_id(request.facts.request_id) or worker.new_request_id()
+    sent = request.head.request_id or worker.new_request_id()
     chosen = b"sec-websocket-protocol: %b\r\n" % protocol if protocol else b""
     return STATUS_LINES[
         101

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from enginehouse.wire.forward import Facts
-from enginehouse.wire.http1 import Headers
+from enginehouse.wire.request_head import NO_HEAD, RequestHead
 
 
 class Request:
-    """Head and body of one request. `headers` are as sent, in order; `body` is whole before anything is chosen."""
+    """Head and body of one request; the body is whole before anything is chosen."""
 
-    __slots__ = ("body", "facts", "headers", "keep_alive", "method", "peer", "target", "version", "websocket")
+    __slots__ = ("begun", "body", "head", "peer", "websocket")
 
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: str, begun: float, head: RequestHead = NO_HEAD, body: bytes = b"") -> None:
         self.peer = peer
-        self.method = b""
-        self.target = b""
-        self.version = "1.1"
-        self.headers: Headers = []
-        self.facts = Facts()
-        self.body = b""
-        self.keep_alive = True
+        self.begun = begun
+        """When its first byte was read, monotonic seconds."""
+        self.head = head
+        self.body = body
         self.websocket = False
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client's connection may carry another request."""
+        return self.head.keep_alive and not self.websocket

@@ -1,8 +1,8 @@
 """A client's bytes to whole requests: head, body, and what can be refused by looking at them alone.
 
-Owns: the request parser, the limits of head and body, what llhttp leaves to its user (two Hosts, faulty framing,
-upgrades that nobody asked it to judge). May not live here: when a request is answered, deadlines (`client_conn`),
-anything about models.
+Owns: the request parser, the shorter way for heads that repeat (`wire.known_heads`), the limits of head and body, what
+llhttp leaves to its user (two Hosts, faulty framing, upgrades that nobody asked it to judge). May not live here: when a
+request is answered, deadlines (`client_conn`), anything about models.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import httptools
 from enginehouse.core.outcome import Outcome
 from enginehouse.data.request import Request
 from enginehouse.wire import http1
-from enginehouse.wire.forward import read_facts
+from enginehouse.wire.http1 import Headers
+from enginehouse.wire.known_heads import KnownHeads
+from enginehouse.wire.request_head import NO_HEAD, RequestHead
 
 if TYPE_CHECKING:
     from enginehouse.core.config.router import RouterConfig
@@ -56,21 +58,31 @@ class RequestReader:
         "_config",
         "_first",
         "_head_bytes",
+        "_headers",
+        "_known",
         "_more",
         "_parser",
+        "_peer",
+        "_read",
         "_request",
         "_sink",
+        "_target",
         "body_bytes",
         "over",
         "stage",
     )
 
-    def __init__(self, sink: Sink, config: RouterConfig, peer: str) -> None:
+    def __init__(self, sink: Sink, config: RouterConfig, known: KnownHeads[RequestHead], peer: str) -> None:
         self._sink = sink
         self._config = config
-        self._parser = httptools.HttpRequestParser(self)
-        self._request = Request(peer)
+        self._known = known
+        self._peer = peer
+        self._parser: httptools.HttpRequestParser | None = None
+        self._request = Request(peer, 0.0)
+        self._target = b""
+        self._headers: Headers = []
         self._head_bytes = 0
+        self._read = b""
         self._first = b""
         self._more: BytesIO | None = None
         self.body_bytes = 0
@@ -79,12 +91,33 @@ class RequestReader:
         self.over = False
         """True once a request was refused or the protocol switched: what else comes is not looked at."""
 
-    def feed(self, data: bytes) -> None:
-        """Some bytes from the client."""
+    def feed(self, data: bytes, now: float) -> None:
+        """Some bytes from the client, read at `now`."""
         if self.stage is Stage.NOTHING:
+            found = self._known.find(data)
+            if found is not None and self._take(found[0], data[found[1] :], now):
+                return
             self.stage = Stage.HEAD
+            self._read = data
+            self._request = Request(self._peer, now)
+            self._target = b""
+        self._parse(data)
+        self._read = b""
+
+    def _take(self, head: RequestHead, body: bytes, now: float) -> bool:
+        """A whole request with a known head; not where its body meets a limit, which the parser's way tells."""
+        if body and (len(body) > self._config.max_body or not self._sink.take_body(len(body))):
+            return False
+        self._request = request = Request(self._peer, now, head, body)
+        self._sink.request_whole(request, b"")
+        return True
+
+    def _parse(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
             if self.stage is Stage.HEAD:
                 self._head_bytes += len(data)
                 self._check_head_size()
@@ -104,12 +137,14 @@ class RequestReader:
 
     def current(self) -> Request:
         """What is known of the request being read, for the error about it."""
+        if self._request.head is NO_HEAD:
+            self._request.head = RequestHead(b"GET", self._target or b"/", "1.1", True, [])
         return self._request
 
     def _refuse(self, outcome: Outcome, message: str = "") -> None:
         if not self.over:
             self.over = True
-            self._sink.request_refused(self._request, outcome, message)
+            self._sink.request_refused(self.current(), outcome, message)
 
     def _check_head_size(self) -> None:
         if self._head_bytes > self._config.max_head:
@@ -119,46 +154,49 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """A new request; also behind another one in the same read."""
-        self._request = Request(self._request.peer)
+        if self.stage is not Stage.HEAD:
+            self._request = Request(self._peer, self._request.begun)
+            self.stage = Stage.HEAD
+        self._target = b""
+        self._headers = []
         self._head_bytes = 0
-        self.stage = Stage.HEAD
 
     def on_url(self, url: bytes) -> None:
         """The target comes in pieces where reads cut it."""
-        self._request.target += url
+        self._target += url
         self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Trailers also come here: dropped."""
         if self.stage is Stage.HEAD:
-            self._request.headers.append((name, value))
+            self._headers.append((name, value))
             self._head_bytes += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
         """Everything that can be refused by the head alone is refused here."""
         self.stage = Stage.BODY
-        request, parser = self._request, self._parser
-        request.method = parser.get_method()
-        request.version = parser.get_http_version()
-        request.keep_alive = parser.should_keep_alive()
-        facts = request.facts = read_facts(request.headers)
+        parser = self._parser
+        assert parser is not None
+        version, keep = parser.get_http_version(), parser.should_keep_alive()
+        head = RequestHead(parser.get_method(), self._target, version, keep, self._headers)
+        self._request.head = head
         if self.over:
             return
         self._check_head_size()
-        problem = http1.head_problem(request.version, facts.hosts, facts.transfer_encodings)
+        problem = http1.head_problem(version, head.hosts, head.transfer_encodings)
         if problem:
             self._refuse(Outcome.BAD_REQUEST, problem)
-        elif request.method == b"CONNECT":
+        elif head.method == b"CONNECT":
             self._refuse(Outcome.METHOD_NOT_ALLOWED)
-        elif facts.length is not None and int(facts.length) > self._config.max_body:
+        elif head.length is not None and int(head.length) > self._config.max_body:
             self._refuse(Outcome.BODY_TOO_LARGE)
-        elif facts.expects and not self.over:
-            self._expected(facts.expects)
+        elif head.expects and not self.over:
+            self._expected(head.expects)
 
     def _expected(self, expects: list[bytes]) -> None:
         if len(expects) != 1 or expects[0].strip().lower() != b"100-continue":
             self._refuse(Outcome.EXPECTATION_FAILED)
-        elif self._request.version == "1.1":
+        elif self._request.head.version == "1.1":
             self._sink.continue_wanted()
 
     def on_body(self, data: bytes) -> None:
@@ -187,12 +225,15 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """The request is whole, unless llhttp takes it for a protocol switch (`_upgrade` decides)."""
+        assert self._parser is not None
         if not self.over and not self._parser.should_upgrade():
             self._whole(b"")
 
     def _whole(self, surplus: bytes) -> None:
         request = self._request
         request.body = self._first if self._more is None else self._more.getvalue()
+        if self._read and request.head.repeats:
+            self._known.learn(self._read, len(request.body), request.head)
         self.drop_body()
         self.stage = Stage.NOTHING
         self._sink.request_whole(request, surplus)
@@ -201,15 +242,16 @@ class RequestReader:
         """GET + websocket becomes a tunnel; any other upgrade is ignored and the body read (RFC 9110 7.8)."""
         if self.over:
             return
-        request = self._request
-        if request.method == b"GET" and request.facts.upgrade.lower() == b"websocket":
+        request, head = self._request, self._request.head
+        if head.method == b"GET" and head.upgrade.lower() == b"websocket":
             self.over = True
             request.websocket = True
-            request.keep_alive = False
             self._whole(surplus)
             return
         # llhttp stops at an upgrade it was not asked to judge: read the same head again without the offer.
-        head = [b"%b %b HTTP/%b\r\n" % (request.method, request.target, request.version.encode())]
-        head += [b"%b: %b\r\n" % h for h in request.headers if h[0].lower() not in (b"upgrade", b"http2-settings")]
-        self._parser = httptools.HttpRequestParser(self)
-        self.feed(b"".join(head) + b"\r\n" + surplus)
+        lines = [b"%b %b HTTP/%b\r\n" % (head.method, head.target, head.version.encode())]
+        lines += [b"%b: %b\r\n" % h for h in head.headers if h[0].lower() not in (b"upgrade", b"http2-settings")]
+        self._parser = None
+        self._read = b""
+        self.stage = Stage.HEAD
+        self._parse(b"".join(lines) + b"\r\n" + surplus)

@@ -34,7 +34,9 @@ from enginehouse.data.request import Request
 from enginehouse.policy.choose import Choice, LoadView
 from enginehouse.policy.table import Table, build
 from enginehouse.wire.errors import Dialect, Unreadable
+from enginehouse.wire.known_heads import KnownHeads
 from enginehouse.wire.paths import Classifier, Kind, Where
+from enginehouse.wire.request_head import RequestHead
 
 #: Seconds between two looks at every connection's deadline.
 SWEEP: Final = 0.25
@@ -77,6 +79,7 @@ class Worker:
         )
         self.control = Choice(control, "own")
         # connections
+        self.known_heads: KnownHeads[RequestHead] = KnownHeads()
         self.pool = EnginePool(config)
         self.pool.retain((control,))
         self.counters = Counters(shared, index, config.max_errors, config.ejection_time)
@@ -84,7 +87,7 @@ class Worker:
         self.link: ControlLink | None = None
         # limits, ids
         self._bodies = 0
-        self._id_base = os.urandom(6).hex()
+        self._id_base = b"req-%b-" % os.urandom(6).hex().encode()
         self._id_count = 0
         self.stopping = False
         self._synced = asyncio.Event()
@@ -94,8 +97,10 @@ class Worker:
 
     def begin(self, conn: ClientConn, request: Request) -> None:
         """A whole request is there: answer it here, or send it to a service."""
-        begun = self.now()
-        route = self.classify(request.method, request.target)
+        head = request.head
+        route = head.route
+        if route is None:
+            route = head.route = self.classify(head.method, head.target)
         if route.kind is Kind.LIVE:
             self._answer_live(conn, request, route.path)
             return
@@ -107,12 +112,12 @@ class Worker:
         except Unreadable as problem:
             conn.refuse_whole(request, route.dialect, problem)
             return
-        conn.driver = driver = Driver(self, conn, request, plan, begun)
+        conn.driver = driver = Driver(self, conn, request, plan)
         driver.start()
 
     def _answer_live(self, conn: ClientConn, request: Request, path: str) -> None:
         """`/livez`: this process runs. `/readyz`: it takes requests and knows where to send them."""
-        if request.method not in (b"GET", b"HEAD"):
+        if request.head.method not in (b"GET", b"HEAD"):
             conn.refuse_whole(request, Dialect.OPENAI, Unreadable(Outcome.METHOD_NOT_ALLOWED, ""))
             return
         status, text = 200, b"ok\n"
@@ -138,7 +143,7 @@ class Worker:
     def new_request_id(self) -> bytes:
         """An id nobody else makes: 48 random bits of this process and a count."""
         self._id_count += 1
-        return b"req-%b-%x" % (self._id_base.encode(), self._id_count)
+        return b"%b%x" % (self._id_base, self._id_count)
 
     def remember(self, made_id: str, service: Service) -> None:
         """A service made this id: every worker sends what is asked about it there."""

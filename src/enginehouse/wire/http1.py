@@ -1,7 +1,8 @@
-"""HTTP/1.1 messages as bytes: status lines, what a head must be, how a body is framed.
+"""HTTP/1.1 messages as bytes: status lines, what a head must be, how a body is framed, what goes one hop only.
 
-Owns: the rules about heads that llhttp leaves to its user (RFC 9112) and the framing decision of an answer.
-May not live here: parsing (llhttp does it), which headers are passed on (`wire.forward`).
+Owns: the rules about heads that llhttp leaves to its user (RFC 9112), the hop-by-hop headers (RFC 9110 7.6.1) and the
+framing decision of an answer. May not live here: parsing (llhttp does it), the further rules of each side
+(`request_head`, `answer_head`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import enum
 import http
 import re
+from typing import Final
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -20,6 +22,34 @@ STATUS_LINES: dict[int, bytes] = {
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+
+#: Never passed on, in either direction.
+HOP_BY_HOP: Final = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"trailers",
+        b"transfer-encoding",
+        b"upgrade",
+        b"host",
+        b"content-length",
+        b"http2-settings",
+    )
+)
+
+
+def named_by_connection(connection: bytes) -> frozenset[bytes]:
+    """Lower-case names of headers that the value of Connection declares hop-by-hop."""
+    lower = connection.lower()
+    if not lower or lower in (b"keep-alive", b"close", b"upgrade", b"keep-alive, upgrade"):
+        return frozenset()
+    return frozenset(token.strip() for token in lower.split(b","))
+
 
 # RFC 9110 7.2 / RFC 3986 3.2: uri-host [":" port]; loose on purpose, but no blanks, commas, slashes or userinfo.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.%A-Za-z]+\])(?::[0-9]*)?")
@@ -55,12 +85,12 @@ class Framing(enum.Enum):
     EOF = "until the connection closes"
 
 
-def answer_framing(method: bytes, status: int, chunked: bool, length: bytes | None) -> Framing:
+def answer_framing(method: bytes, status: int, chunked: bool, length: int | None) -> Framing:
     """RFC 9112 6.3, for an answer to `method`."""
     if method == b"HEAD" or status in (204, 304) or status < 200:
         return Framing.NONE
     if chunked:
         return Framing.CHUNKED
     if length is not None:
-        return Framing.NONE if length == b"0" else Framing.LENGTH
+        return Framing.LENGTH if length else Framing.NONE
     return Framing.EOF

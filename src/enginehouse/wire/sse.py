@@ -20,20 +20,24 @@ _MARK = b"response."
 
 
 class Scanner:
-    """Fed with every chunk of a stream; answers when asked. Keeps 64 bytes."""
+    """Fed with every chunk of a stream; answers when asked. Keeps 64 bytes.
 
-    __slots__ = ("_last_named", "_tail")
+    `named`: the stream's last event is known by its name (the Responses API), which is looked for in passing.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_last_named", "_named", "_tail")
+
+    def __init__(self, named: bool) -> None:
         self._tail = b""
+        self._named = named
         self._last_named = False
 
     def feed(self, chunk: bytes) -> None:
         """Some bytes of the stream, cut anywhere."""
-        seen = self._tail + chunk
-        if _MARK in seen and not self._last_named:
-            self._last_named = _RESPONSES_LAST.search(seen) is not None
-        self._tail = seen[-_TAIL:]
+        if self._named and not self._last_named:
+            seen = self._tail + chunk
+            self._last_named = _MARK in seen and _RESPONSES_LAST.search(seen) is not None
+        self._tail = chunk[-_TAIL:] if len(chunk) >= _TAIL else (self._tail + chunk)[-_TAIL:]
 
     @property
     def at_boundary(self) -> bool:

@@ -1,0 +1,79 @@
+"""The head of an engine's answer, read once: what the router must know of it, and what of it is passed on.
+
+Owns `AnswerHead` and the header rules of answers (RFC 9110 7.6.1, CONTRACTS 1.2). May not live here: the lines that we
+add (`data.replies`), parsing (llhttp).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from enginehouse.wire.http1 import HOP_BY_HOP, STATUS_LINES, Headers, named_by_connection
+
+#: Besides hop-by-hop headers: replaced by the router's own.
+_DROPPED: Final = HOP_BY_HOP | {
+    b"x-request-id",
+    b"x-enginehouse-service",
+    b"x-enginehouse-attempts",
+    b"x-enginehouse-queue-ms",
+    b"x-enginehouse-overhead-ms",
+    b"x-enginehouse-reason",
+}
+
+
+class AnswerHead:
+    """Shared by all answers that begin with the same bytes: never changed, and the length is not part of it."""
+
+    __slots__ = (
+        "chunked",
+        "content_type",
+        "encoded",
+        "headers",
+        "is_event_stream",
+        "keep_alive",
+        "lines",
+        "server",
+        "status",
+        "upgrade",
+    )
+
+    def __init__(self, status: int, keep_alive: bool, headers: Headers) -> None:
+        self.status = status
+        self.keep_alive = keep_alive
+        self.headers = headers
+        self.chunked = False
+        self.content_type = b""
+        self.server = b""
+        self.upgrade = b""
+        self.encoded = False
+        connection = b""
+        kept = []
+        for name, value in headers:
+            lower = name.lower()
+            if lower in _DROPPED:
+                if lower == b"transfer-encoding":
+                    self.chunked = value.strip().lower().endswith(b"chunked")
+                elif lower == b"connection":
+                    connection = value
+                elif lower == b"upgrade":
+                    self.upgrade = value
+                continue
+            if lower == b"content-type":
+                self.content_type = value.lower()
+            elif lower == b"server":
+                self.server = value
+            elif lower == b"content-encoding":
+                self.encoded = True
+            kept.append((name, value))
+        named = named_by_connection(connection)
+        if named:
+            kept = [header for header in kept if header[0].lower() not in named]
+        self.lines = STATUS_LINES[status] + b"".join([b"%b: %b\r\n" % header for header in kept])
+        """Status line and header lines to pass on, byte for byte, in order."""
+        self.is_event_stream = self.content_type.startswith(b"text/event-stream")
+        """With or without parameters."""
+
+    def with_json(self) -> AnswerHead:
+        """The head for a JSON body of ours in the place of the engine's."""
+        kept = [header for header in self.headers if header[0].lower() != b"content-type"]
+        return AnswerHead(self.status, self.keep_alive, [*kept, (b"content-type", b"application/json")])

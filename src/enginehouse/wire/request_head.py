@@ -1,0 +1,139 @@
+"""The head of a request, read once: what the router must know of it, and what of it is passed on.
+
+Owns `RequestHead` and the header rules of requests (RFC 9110 7.6.1, CONTRACTS 1.2). Everything that is passed on goes
+byte for byte. May not live here: where the values that we add come from (`data.intake`), parsing (llhttp).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from enginehouse.wire.http1 import HOP_BY_HOP, Headers, named_by_connection
+from enginehouse.wire.paths import Route
+
+#: Besides hop-by-hop headers: answered by the router itself, or replaced by its own.
+_DROPPED: Final = HOP_BY_HOP | {b"expect", b"x-request-id", b"x-forwarded-for"}
+#: Headers that the router reads, and where they go; the first kind may be given once only or the last counts.
+_SINGLE: Final = {
+    b"upgrade": "upgrade",
+    b"authorization": "authorization",
+    b"content-encoding": "content_encoding",
+    b"content-type": "content_type",
+    b"content-length": "length",
+    b"x-request-id": "request_id",
+    b"user-agent": "user_agent",
+    b"sec-websocket-key": "websocket_key",
+}
+_LISTED: Final = {
+    b"host": "hosts",
+    b"transfer-encoding": "transfer_encodings",
+    b"expect": "expects",
+    b"x-forwarded-for": "forwarded_for",
+    b"sec-websocket-protocol": "protocols",
+}
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class RequestHead:
+    """Shared by all requests that begin with the same bytes, but for `length`: never changed once it is read."""
+
+    __slots__ = (
+        "_lines",
+        "_unauthorized",
+        "authorization",
+        "connection",
+        "content_encoding",
+        "content_type",
+        "expects",
+        "forwarded_for",
+        "headers",
+        "hosts",
+        "keep_alive",
+        "length",
+        "method",
+        "protocols",
+        "request_id",
+        "route",
+        "target",
+        "transfer_encodings",
+        "upgrade",
+        "user_agent",
+        "version",
+        "websocket_key",
+    )
+
+    def __init__(self, method: bytes, target: bytes, version: str, keep_alive: bool, headers: Headers) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.keep_alive = keep_alive
+        self.headers = headers
+        self.hosts: list[bytes] = []
+        self.transfer_encodings: list[bytes] = []
+        self.expects: list[bytes] = []
+        self.forwarded_for: list[bytes] = []
+        self.protocols: list[bytes] = []
+        self.connection = b""
+        self.upgrade = b""
+        self.authorization = b""
+        self.content_encoding = b""
+        self.content_type = b""
+        self.length: bytes | None = None
+        """Content-Length of the request it was read from; not of others that share the head."""
+        self.request_id = b""
+        """The client's own id, where it is fit to be passed on."""
+        self.user_agent = b""
+        self.websocket_key = b""
+        self.route: Route | None = None
+        """What the request line means; noted by whoever asks first."""
+        self._unauthorized: bytes | None = None
+        self._lines = self._read(headers)
+
+    def _read(self, headers: Headers) -> bytes:
+        """Pick what the router reads; returns the lines that are passed on."""
+        lines = []
+        for name, value in headers:
+            lower = name.lower()
+            if lower in _SINGLE:
+                setattr(self, _SINGLE[lower], value)
+            elif lower in _LISTED:
+                getattr(self, _LISTED[lower]).append(value)
+            elif lower == b"connection":
+                self.connection = self.connection + b"," + value if self.connection else value
+            if lower not in _DROPPED:
+                lines.append(b"%b: %b\r\n" % (name, value))
+        if self.request_id and _REQUEST_ID.fullmatch(self.request_id) is None:
+            self.request_id = b""
+        named = named_by_connection(self.connection)
+        return self._without(named) if named else b"".join(lines)
+
+    def _without(self, names: frozenset[bytes]) -> bytes:
+        dropped = _DROPPED | names
+        return b"".join([b"%b: %b\r\n" % header for header in self.headers if header[0].lower() not in dropped])
+
+    @property
+    def lines(self) -> bytes:
+        """The header lines that are passed on, byte for byte, in order."""
+        return self._lines
+
+    @property
+    def unauthorized_lines(self) -> bytes:
+        """The same without Authorization, for services that have a key of their own."""
+        if self._unauthorized is None:
+            self._unauthorized = self._without(named_by_connection(self.connection) | {b"authorization"})
+        return self._unauthorized
+
+    def without(self, name: bytes) -> RequestHead:
+        """The same head less one header (lower case)."""
+        headers = [header for header in self.headers if header[0].lower() != name]
+        return RequestHead(self.method, self.target, self.version, self.keep_alive, headers)
+
+    @property
+    def repeats(self) -> bool:
+        """True where another message with the same bytes is the same: nothing was negotiated by this head."""
+        return not (self.upgrade or self.expects or self.transfer_encodings) and self.version == "1.1"
+
+
+#: Stands for a head that was never read whole.
+NO_HEAD: Final = RequestHead(b"", b"", "1.1", True, [])
