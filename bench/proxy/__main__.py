@@ -1,0 +1,113 @@
+"""The command: `scripts/bench proxy [options]`.
+
+Owns its options. May not live here: what they do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from bench.proxy import install
+from bench.proxy.cases import BY_NAME, CASES
+from bench.proxy.contestants import ALL
+from bench.proxy.contestants.base import Contestant
+from bench.proxy.processes import BenchError, adopt_orphans
+from bench.proxy.results import ROOT, Results
+from bench.proxy.run import Runner, Settings
+
+#: Without these there is nothing to compare with.
+MANDATORY = ("enginehouse", "nginx", "vllm-router", "sglang-router")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the bench; the exit status."""
+    options = _parser().parse_args(arguments)
+    cases = [BY_NAME[name] for name in options.cases] if options.cases else list(CASES)
+    wanted = options.contestants or list(ALL)
+    settings = Settings(
+        runs=options.runs or (2 if options.quick else 5),
+        seconds=options.seconds or (2 if options.quick else 3),
+        warm=1,
+        seed=options.seed,
+        router_core=options.router_core,
+        load_core=options.load_core,
+    )
+    adopt_orphans()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything that was started, as Ctrl-C does
+    results = Results(
+        options.out,
+        {
+            "runs": settings.runs,
+            "seconds_per_run": settings.seconds,
+            "warm_up_seconds": settings.warm,
+            "seed": settings.seed,
+            "pins": {"router": settings.router_core, "load": settings.load_core},
+        },
+    )
+    try:
+        install.debian("wrk")
+        present = _install(wanted, results)
+        began = time.monotonic()
+        Runner(settings, present, results).run(cases)
+        results.data["finished"] = True
+        results.write(time.monotonic() - began)
+    except BenchError as error:
+        print(f"\nbench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nbench: interrupted; what was measured is kept", file=sys.stderr)
+        return 130
+    print(f"results: {options.out}")
+    return 0
+
+
+def _install(wanted: list[str], results: Results) -> dict[str, Contestant]:
+    """Those that can be had. Raises `BenchError` where a mandatory one cannot."""
+    present = {}
+    for name in wanted:
+        try:
+            ALL[name].install()
+            present[name] = ALL[name]
+        except BenchError as error:
+            if name in MANDATORY:
+                raise
+            print(f"without {name}: {error}", file=sys.stderr)
+            results.data["skipped"][name] = str(error)
+    return present
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/bench proxy", description="CPU per unit of work beside the peers.")
+    add = parser.add_argument
+    add("--cases", type=_names(BY_NAME), metavar="A,B", help=f"of {', '.join(BY_NAME)} (default: all)")
+    add("--contestants", type=_names(ALL), metavar="A,B", help=f"of {', '.join(ALL)} (default: all)")
+    add("--runs", type=int, metavar="N", help="interleaved runs of each case (default: 5)")
+    add("--seconds", type=int, metavar="N", help="load measured in each (default: 3)")
+    add("--quick", action="store_true", help="2 runs of 2 seconds: to see that all is well, not to publish")
+    add("--seed", type=int, default=1, metavar="N", help="of orders and texts (default: 1)")
+    add("--router-core", type=int, default=1, metavar="N", help="core of whoever is measured (default: 1)")
+    add("--load-core", type=int, default=0, metavar="N", help="core of load and backend (default: 0)")
+    add("--out", type=Path, default=ROOT / "bench" / "results" / "proxy.json", metavar="FILE", help="results as JSON")
+    return parser
+
+
+def _names(known: Collection[str]) -> Callable[[str], list[str]]:
+    """A type for argparse: names parted by commas, all of them known."""
+
+    def parse(text: str) -> list[str]:
+        found = text.split(",")
+        for name in found:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"there is no {name}; choose of {', '.join(known)}")
+        return found
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

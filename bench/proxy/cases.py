@@ -1,0 +1,70 @@
+"""The cases: what is sent, to how many services, through whom.
+
+Owns `Case` and the table. May not live here: how a kind of load is made (`measure`), order and repetition (`plan`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+ENGINEHOUSE, NGINX, NGINX_MEMORY = "enginehouse", "nginx", "nginx-memory"
+VLLM, SGLANG, LITELLM, DIRECT = "vllm-router", "sglang-router", "litellm", "direct"
+
+_FAST = (ENGINEHOUSE, NGINX, VLLM, SGLANG)
+_ALL = (*_FAST, LITELLM)
+
+Kind = Literal["json", "stream", "paced", "latency"]
+
+
+class Case(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    kind: Kind
+    contestants: tuple[str, ...]
+    """Those it is for, of those that can be had."""
+    connections: int = 64
+    body: int = 600
+    """Bytes of a request's body, roughly."""
+    bodies: int = 64
+    """How many different ones."""
+    services: int = 2
+    models: int = 8
+    workers: int = 1
+    close: bool = False
+    """A connection for each request."""
+    chunks: int = 0
+    """Of each answer; 0: without an end."""
+    interval: float = 0.0
+    """Seconds between two chunks of a stream; 0: as fast as the backend's rate allows."""
+    fresh: bool = False
+    """Started anew for every run, because memory is measured."""
+
+    @property
+    def unit(self) -> str:
+        """What the CPU time is divided by."""
+        if self.kind in ("stream", "paced"):
+            return "chunk"
+        return "connection" if self.close else "request"
+
+
+CASES = (
+    Case("json-1", "json", _ALL, connections=1),
+    Case("json-64", "json", _ALL),
+    Case("json-512", "json", _ALL, connections=512),
+    Case("sse-64", "stream", _ALL, chunks=100),
+    Case("sse-512", "stream", _ALL, connections=512, chunks=100),
+    Case("streams-1000", "paced", _FAST, connections=1000, interval=0.05, fresh=True),
+    Case("streams-4000", "paced", _FAST, connections=4000, interval=0.05, fresh=True),
+    Case("body-1k", "json", (*_ALL, NGINX_MEMORY), body=1 << 10),
+    Case("body-64k", "json", (*_ALL, NGINX_MEMORY), body=64 << 10, bodies=16),
+    Case("body-1m", "json", (*_ALL, NGINX_MEMORY), body=1 << 20, bodies=8, connections=16),
+    Case("services-2", "json", _FAST, models=200, bodies=200),
+    Case("services-100", "json", _FAST, services=100, models=200, bodies=200),
+    Case("services-1000", "json", _FAST, services=1000, models=200, bodies=200),
+    Case("workers-1", "json", _FAST),
+    Case("workers-2", "json", _FAST, workers=2),
+    Case("connections", "json", _ALL, close=True),
+    Case("latency", "latency", (*_ALL, DIRECT), connections=1),
+)
+BY_NAME = {case.name: case for case in CASES}

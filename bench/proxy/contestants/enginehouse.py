@@ -1,0 +1,70 @@
+"""Enginehouse as a user starts it, with everything on.
+
+Owns its configuration for the bench. May not live here: anything it does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from bench.proxy import cpu
+from bench.proxy.contestants.base import Job, Started
+from bench.proxy.processes import Process, Processes, free_port, wait_for
+
+_CONFIG = """\
+[router]
+host = "127.0.0.1"
+port = {port}
+workers = {workers}
+static_services = "{services}"
+max_idle_per_service = 1024
+"""
+
+
+class Enginehouse:
+    """`enginehouse router` on a file of static services."""
+
+    name = "enginehouse"
+    counted = "all processes below the started one: supervisor, control and workers"
+
+    def install(self) -> None:
+        """Nothing to do: the bench runs in its environment."""
+
+    def version(self) -> str:
+        """As it says."""
+        from enginehouse import __version__
+
+        return __version__
+
+    def start(self, processes: Processes, job: Job) -> Started:
+        """Start it; with more than one worker each gets a core of its own."""
+        port = free_port()
+        services = [
+            {
+                "name": service.name,
+                "host": service.host,
+                "port": service.port,
+                "metadata": {"type": "openai-api", "models": service.models},
+            }
+            for service in job.services
+        ]
+        listed = "[\n" + ",\n".join(map(json.dumps, services)) + "\n]\n"
+        (job.directory / "services.json").write_text(listed, encoding="utf-8")
+        config = _CONFIG.format(port=port, workers=job.workers, services=job.directory / "services.json")
+        (job.directory / "house.toml").write_text(config, encoding="utf-8")
+        command = [str(Path(sys.executable).with_name("enginehouse")), "router"]
+        command += ["--config", str(job.directory / "house.toml")]
+        process = processes.start(self.name, command, job.cores)
+        wait_for(process, port, 20)
+        if job.workers > 1:
+            for index, pid in enumerate(workers(process)):
+                os.sched_setaffinity(pid, {job.cores[index % len(job.cores)]})
+        return Started(process, port, command, {"house.toml": config, "services.json": listed})
+
+
+def workers(process: Process) -> list[int]:
+    """Its worker processes, in the order of their numbers."""
+    return sorted(pid for pid in cpu.tree([process.pid]) if "enginehouse.app worker" in cpu.command_line(pid))
