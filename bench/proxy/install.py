@@ -17,8 +17,12 @@ from bench.proxy.processes import BenchError
 
 #: Everything the bench downloads or writes while it runs; ignored by git.
 SCRATCH = Path(__file__).parents[2] / ".bench"
-#: What is compared with, exactly. The newest of each that could be installed when the figures were made.
-PINS = {"vllm-router": "vllm-router==0.1.17", "sglang-router": "sglang-router==0.3.2"}
+#: What is compared with, exactly: the newest of each that could be installed when the figures were made.
+PINS = {
+    "vllm-router": "vllm-router==0.1.17",
+    "sglang-router": "sglang-router==0.3.2",
+    "litellm": "litellm[proxy]==1.99.4",
+}
 #: Debian asks this program whether a service may be started when its package is installed: 101 is no.
 _POLICY = Path("/usr/sbin/policy-rc.d")
 

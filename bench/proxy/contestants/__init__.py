@@ -5,13 +5,16 @@ Owns the table of them. May not live here: what they do.
 
 from bench.proxy.contestants.base import Contestant
 from bench.proxy.contestants.enginehouse import Enginehouse
+from bench.proxy.contestants.litellm import LiteLLM
 from bench.proxy.contestants.nginx import Nginx
+from bench.proxy.contestants.rust import RustRouter
 
-ALL: dict[str, Contestant] = {
-    contestant.name: contestant
-    for contestant in (
-        Enginehouse(),
-        Nginx(),
-        Nginx("nginx-memory", body_memory="4m"),
-    )
-}
+_EVERYBODY: tuple[Contestant, ...] = (
+    Enginehouse(),
+    Nginx("nginx"),
+    Nginx("nginx-memory", body_memory="4m"),
+    RustRouter("vllm-router", ("vllm-router",)),
+    RustRouter("sglang-router", ("sglang-router", "launch")),
+    LiteLLM(),
+)
+ALL = {contestant.name: contestant for contestant in _EVERYBODY}

@@ -48,7 +48,7 @@ class Nginx:
 
     counted = "all processes below the started one: master and workers"
 
-    def __init__(self, name: str = "nginx", body_memory: str = "") -> None:
+    def __init__(self, name: str, body_memory: str = "") -> None:
         """`body_memory`: `client_body_buffer_size`, "" for the default of 16k, beyond which bodies go to a file."""
         self.name = name
         self._body_memory = body_memory
