@@ -1,0 +1,80 @@
+"""`python -m bench.report` renders what bench/results holds; `--check` only tells whether that has been done.
+
+Owns which files are rendered, and writing them. May not live here: what stands in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.report import page, pictures, readme, results
+
+ROOT: Final = Path(__file__).parents[2]
+PICTURES: Final = Path("docs/pictures")
+OURS: Final = "speed-*.svg"  # in there: what is no longer rendered is removed
+
+
+def outputs(root: Path) -> dict[Path, str | None]:
+    """Every rendered file → its text; None for one that should not be there. ValueError says what stands in the way."""
+    found = results.load(root / "bench" / "results").get("proxy")
+    drawn = pictures.render(found) if found else {}
+    wanted: dict[Path, str | None] = {path.relative_to(root): None for path in (root / PICTURES).glob(OURS)}
+    wanted |= {PICTURES / name: text for name, text in drawn.items()}
+    wanted[Path(readme.PAGE)] = page.render(found, list(drawn))
+    shown = str(PICTURES / "speed-cpu.svg") if "speed-cpu.svg" in drawn else ""
+    wanted[Path("README.md")] = between_markers((root / "README.md").read_text("utf-8"), readme.section(found, shown))
+    return wanted
+
+
+def between_markers(text: str, section: str) -> str:
+    """The text with its section replaced; ValueError where its two markers are not there, once each and in order."""
+    begin, end = text.find(readme.BEGIN), text.find(readme.END)
+    if not 0 <= begin < end or text.count(readme.BEGIN) != 1 or text.count(readme.END) != 1:
+        raise ValueError(f"README.md needs one line `{readme.BEGIN}` and after it one `{readme.END}`")
+    return text[:begin] + section + text[end + len(readme.END) :]
+
+
+def stale(root: Path) -> list[Path]:
+    """The files that are not as they would be rendered."""
+    return [path for path, text in outputs(root).items() if _read(root / path) != text]
+
+
+def write(root: Path) -> list[Path]:
+    """Render what is stale; the paths that changed."""
+    changed = stale(root)
+    for path, text in outputs(root).items():
+        if path not in changed:
+            continue
+        if text is None:
+            (root / path).unlink()
+        else:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text, "utf-8")
+    return changed
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text("utf-8") if path.exists() else None
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """0 all is as it should be, 1 something is stale, 2 results or README cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description="Render the results of the benches.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a rendered file is stale")
+    check = parser.parse_args(arguments).check
+    try:
+        changed = stale(root) if check else write(root)
+    except (ValueError, OSError) as wrong:
+        print(f"bench.report: {wrong}", file=sys.stderr)
+        return 2
+    for path in changed:
+        print(f"{path} is stale: run `python -m bench.report`" if check else f"wrote {path}")
+    return 1 if check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
