@@ -78,7 +78,7 @@ def bars(rows: Sequence[Bar], write: words.Writer) -> Drawn:
     end = WIDTH - PAD - max(written, default=60.0) - 12
     if beyond:
         end = min(end, WIDTH - PAD - 12 - max(svg.text_width(_beyond(value, write), TEXT) for value in beyond))
-    scale = linear(max(top, min(reach, 1.5 * top)), gutter, end)
+    scale = linear(max(top, reach), gutter, end)
     parts = [svg.path([(gutter, 0), (gutter, ROW * len(rows))], "axis")]
     for at, row in enumerate(rows):
         parts += _bar(row, scale, ROW * (at + 0.5), write, top)
@@ -113,7 +113,7 @@ def _beyond(value: Spread, write: words.Writer) -> str:
 def ranges(rows: Sequence[Range], write: words.Writer, axis: str) -> Drawn:
     """A dot at each row's low figure, a ring at its high one, a line between, on one logarithmic axis.
 
-    Whiskers reach from the lowest to the highest run.
+    Whiskers reach from the lowest to the highest run, where they are wider than a mark.
     """
     gutter = _gutter([(row.label, row.ours) for row in rows])
     ends = [end for row in rows if row.low and row.high for end in (row.low, row.high)]
@@ -140,9 +140,10 @@ def _range(row: Range, scale: Scale, y: float) -> list[str]:
             svg.text(scale.start, y + 5, svg.clipped(row.note, WIDTH - PAD - scale.start, SMALL), "soft", SMALL),
         ]
     low, high = scale(row.low.median), scale(row.high.median)
-    parts.append(svg.path([(low, y), (high, y)], colour, 3))
-    spreads = [end for end in (row.low, row.high) if end.runs > 1]
-    parts += [svg.whisker(scale(end.low), scale(end.high), y, colour, 8) for end in spreads]
+    parts.append(svg.path([(low, y), (high, y)], colour, 5, opacity=0.35))
+    # A whisker that its mark would hide is left out.
+    spreads = [end for end in (row.low, row.high) if scale(end.high) - scale(end.low) > 16]
+    parts += [svg.whisker(scale(end.low), scale(end.high), y, colour, 5) for end in spreads]
     parts.append(svg.mark(0, low, y, colour, 6))
     parts.append(f'<circle cx="{svg.n(high)}" cy="{svg.n(y)}" r="5" class="f-card s-{colour}" stroke-width="2.5"/>')
     return [*parts, svg.text(WIDTH - PAD, y + 5, row.remark, "ink" if row.ours else "soft", SMALL, "end")]
@@ -164,7 +165,7 @@ def lines(
     series: Sequence[Line], sizes: Sequence[tuple[float, str]], write: words.Writer, height: float = 220
 ) -> Drawn:
     """A line for each contestant over sizes (a logarithmic axis), named at its end. `is_log`: the upright axis."""
-    base, values = height - 30, [point.median for line in series for _, point in line.points]
+    base, values = height - 30, [end for line in series for _, point in line.points for end in (point.low, point.high)]
     left = (
         PAD
         + max(

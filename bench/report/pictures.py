@@ -60,7 +60,7 @@ def sizes(results: Results) -> str | None:
         (BODIES, ("1 KB", "64 KB", "1 MB"), "A JSON request, by size of its body"),
     ):
         if series := _lines(results, cases):
-            values = [value.median for line in series for _, value in line.points]
+            values = [end for line in series for _, value in line.points for end in (value.low, value.high)]
             scale = "logarithmic scale" if charts.is_log(values) else ""
             ticks = [(size, label) for (size, _), label in zip(cases, labels, strict=True)]
             panels.append(charts.stacked([charts.heading(title, scale), charts.lines(series, ticks, words.micros)], 6))
@@ -104,7 +104,8 @@ def streams(results: Results) -> str | None:
         "Time added to a chunk on its way, and stalls: gaps of more than three intervals. Further left is better.",
         "Dots: median and 99th percentile of the time that each router adds to a chunk, with the number of stalls.",
         panels,
-        "Dot: half of the chunks are faster. Ring: 99 of 100 are. Medians over the runs; stalls are of the worst run.",
+        "Dot: half of the chunks are faster. Ring: 99 of 100 are. Medians over the runs; thin lines from the lowest to "
+        "the highest, where wider than a mark; stalls are those of the worst run.",
     )
 
 

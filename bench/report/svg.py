@@ -101,11 +101,14 @@ def rect(x: float, y: float, width: float, height: float, colour: str, radius: f
     return f'<rect x="{n(x)}" y="{n(y)}" width="{n(max(width, 0))}" height="{n(height)}"{round_} class="f-{colour}"/>'
 
 
-def path(points: Sequence[tuple[float, float]], colour: str, width: float = 1, dashes: str = "") -> str:
+def path(
+    points: Sequence[tuple[float, float]], colour: str, width: float = 1, dashes: str = "", opacity: float = 1
+) -> str:
     """A line through the points."""
     steps = " ".join(f"{n(x)} {n(y)}" for x, y in points)
     dash = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return f'<path d="M{steps}" class="s s-{colour}" stroke-width="{n(width)}"{dash}/>'
+    faint = f' stroke-opacity="{opacity:.2f}"' if opacity < 1 else ""
+    return f'<path d="M{steps}" class="s s-{colour}" stroke-width="{n(width)}"{dash}{faint}/>'
 
 
 def area(points: Sequence[tuple[float, float]], base: float, colour: str, opacity: float) -> str:
