@@ -25,10 +25,14 @@ from urllib.parse import urlsplit
 from bench.proxy.stream_figures import Figures
 from bench.proxy.stream_reader import Broken, Reader
 from bench.proxy.stream_stats import raise_file_limit
-from bench.proxy.stream_wire import MOST_CHUNKS, NUMBER_AT, NUMBER_END, STAMP_AT, STAMP_END, WORDS, request
+from bench.proxy.stream_wire import MOST_CHUNKS, NUMBER_AT, NUMBER_END, STAMP_AT, STAMP_END, request
 
 READ: Final = 16384
-WRITABLE: Final = select.EPOLLOUT
+MOST_EVENTS: Final = 256
+"""Of one turn: all of them count as arrived when it began."""
+READABLE: Final = select.EPOLLIN
+READING: Final = READABLE | select.EPOLLRDHUP | select.EPOLLET
+"""Edges only: epoll need not look again at each connection that was read. A closing one has an event of its own."""
 OPENING: Final = 64
 """Connections that may wait for their first bytes at once while the load is built up: no backlog overflows."""
 AGAIN_NS: Final = 100_000_000
@@ -99,14 +103,14 @@ class Client:
 
     def _turn(self, wait: float) -> None:
         """Waits for chunks and books them. All that came in one turn arrived, at the latest, when the wait ended."""
-        events = self.poll.poll(wait)
+        events = self.poll.poll(wait, MOST_EVENTS)
         readers, chunk = self.readers, self.figures.chunk
         reads = size = 0
         now = time.monotonic_ns()
         for fd, event in events:
             reader = readers[fd]
-            if event & WRITABLE:
-                self._send(reader)
+            if event != READABLE:
+                self._odd(reader, event, now)
                 continue
             try:
                 data = reader.recv(READ)
@@ -124,20 +128,38 @@ class Client:
                 self._parse(reader, data, now)
         self.figures.turn(now, time.monotonic_ns(), reads, size)
 
+    def _odd(self, reader: Reader, event: int, now: int) -> None:
+        """The socket can be written to, or the proxy has closed it: then what is left is read to its end."""
+        if event & select.EPOLLOUT:
+            self._send(reader)
+            return
+        data = b"."
+        while data and not reader.closed:
+            try:
+                data = reader.recv(READ)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            self.figures.reads += 1
+            self.figures.bytes += len(data)
+            self._parse(reader, data, now)
+
     def _parse(self, reader: Reader, data: bytes, now: int) -> None:
         """A read in any shape."""
+        if not data and reader.idle:
+            self._reopen(reader)
+            return
         try:
             marks = reader.feed(data) if data else []
-            if data:
-                self.figures.parsed(reader, marks, now)
+            self.figures.parsed(reader, marks, now)
             if reader.status == 200:
                 self.opening.discard(reader)
             if reader.whole or not data:
                 reader.check_end()
-                if not self.load.long:
-                    self._next(reader, open_still=bool(data) and reader.keeps)
-                else:
-                    raise Broken("truncated")
+                self._next(reader, open_still=bool(data) and reader.keeps)
+            elif len(data) == READ:  # there may be more, of which epoll would not speak again
+                self.poll.modify(reader.sock, READING)
         except Broken as broken:
             self._failed(reader, str(broken))
 
@@ -148,6 +170,10 @@ class Client:
             self._ask(reader)
             self._send(reader)
             return
+        self._reopen(reader)
+
+    def _reopen(self, reader: Reader) -> None:
+        """The proxy ends a connection after its answer, as it may."""
         self._close(reader)
         if not self.closing:
             self.figures.reopened += 1
@@ -182,8 +208,7 @@ class Client:
         load = self.load
         ident = self._asked = self._asked % 99_999_999 + 1
         model = load.models[ident % len(load.models)]
-        words = " ".join(self._rng.choices(WORDS, k=40))
-        data = request(f"{load.host}:{load.port}", model, ident, load.chunks, load.interval, words)
+        data = request(f"{load.host}:{load.port}", model, ident, load.chunks, load.interval, self._rng)
         reader.ask(ident, load.chunks, data, time.monotonic_ns())
 
     def _send(self, reader: Reader) -> None:
@@ -196,13 +221,14 @@ class Client:
             self._failed(reader, "connect")
             return
         reader.unsent = reader.unsent[sent:]
-        self.poll.modify(reader.sock, select.EPOLLOUT if reader.unsent else select.EPOLLIN)
+        self.poll.modify(reader.sock, select.EPOLLOUT if reader.unsent else READING)
 
     def _close(self, reader: Reader) -> None:
         del self.readers[reader.sock.fileno()]
         self.opening.discard(reader)
         self.poll.unregister(reader.sock)
         reader.sock.close()
+        reader.closed = True
         del reader.parser  # which refers to `reader`
 
 

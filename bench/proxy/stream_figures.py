@@ -36,8 +36,8 @@ class Figures:
         self._look_at = 0
         self.added = Histogram()
         self.first = Histogram()
-        self.chunks = self.reads = self.bytes = self.coalesced = self.streams = self.reopened = 0
-        self.stalls = self.own_stalls = self.backend_stalls = self.gap_most = 0
+        self.reads = self.bytes = self.coalesced = self.streams = self.reopened = 0
+        self.stalls = self.own_stalls = self.backend_stalls = self.gap_most = self._notable_ns = 0
         self._began = time.monotonic_ns()
         self._cpu = cpu_seconds()
 
@@ -54,7 +54,6 @@ class Figures:
 
     def chunk(self, reader: Reader, number: int, stamp: int, now: int) -> None:
         """A chunk of `reader`'s stream, sent at `stamp`, arrived at `now`."""
-        self.chunks += 1
         if number != reader.number:
             self.errors["order"] += 1
         reader.number = number + 1
@@ -62,10 +61,8 @@ class Figures:
             now = time.monotonic_ns()
         self.added.add(now - stamp)
         gap = now - reader.arrived
-        if gap > self.gap_most:
-            self.gap_most = gap
-        if gap > self._stall_ns:
-            self._stall(reader, stamp, now)
+        if gap > self._notable_ns:
+            self._gap(gap, reader, stamp, now)
         reader.arrived = now
         reader.stamp = stamp
 
@@ -96,15 +93,16 @@ class Figures:
         wall = (time.monotonic_ns() - self._began) / 1e9
         user, system = (now - then for now, then in zip(cpu_seconds(), self._cpu, strict=True))
         self.pulse.look(time.monotonic_ns())
-        chunks = max(1, self.chunks)
+        chunks = self.added.count
+        each = max(1, chunks)
         return {
             "streams": streaming if long else self.streams,
-            "chunks": self.chunks,
+            "chunks": chunks,
             "reads": self.reads,
-            "reads_per_chunk": self.reads / chunks,
+            "reads_per_chunk": self.reads / each,
             "coalesced": self.coalesced,
             "bytes": self.bytes,
-            "per_second": self.chunks / wall,
+            "per_second": chunks / wall,
             "stalls": self.stalls,
             "own_stalls": self.own_stalls,
             "backend_stalls": self.backend_stalls,
@@ -120,7 +118,7 @@ class Figures:
             "wall_s": wall,
             "user_s": user,
             "sys_s": system,
-            "cpu_us_per_chunk": (user + system) * 1e6 / chunks,
+            "cpu_us_per_chunk": (user + system) * 1e6 / each,
             "reads_per_turn": self.reads / max(1, self.pulse.turns.count),
             "lag_ms_p99": self.pulse.turns.quantile_ms(0.99),
             "lag_ms_max": self.pulse.turns.most_ms,
@@ -128,7 +126,12 @@ class Figures:
             "core_wait_ms_max": self.pulse.waited_most / 1e6,
         }
 
-    def _stall(self, reader: Reader, stamp: int, now: int) -> None:
+    def _gap(self, gap: int, reader: Reader, stamp: int, now: int) -> None:
+        """The longest gap so far, or a stall."""
+        self.gap_most = max(self.gap_most, gap)
+        self._notable_ns = min(self.gap_most, self._stall_ns)
+        if gap <= self._stall_ns:
+            return
         self.stalls += 1
         self.pulse.look(now)
         if self.pulse.late_at > reader.arrived:

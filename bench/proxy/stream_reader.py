@@ -11,7 +11,7 @@ from typing import Final
 
 import httptools
 
-from bench.proxy.stream_wire import BLANK_LINE, MARK, NUMBER_AT
+from bench.proxy.stream_wire import BLANK_LINES, DONE, MARK, NUMBER_AT
 
 NO_LENGTH: Final = -1
 """No read has this length: the next one is parsed."""
@@ -29,8 +29,10 @@ class Reader:
     """
 
     __slots__ = (
+        "answers",
         "arrived",
         "chunks",
+        "closed",
         "done",
         "fast_at",
         "fast_length",
@@ -58,10 +60,13 @@ class Reader:
         self.parser = httptools.HttpResponseParser(self)
         self.pieces: list[bytes] = []
         self.unsent = b""
+        self.answers = 0
+        """How many this connection has brought."""
+        self.closed = False
 
     def ask(self, ident: int, chunks: int, request: bytes, now: int) -> None:
         """Prepares for the answer to `request`, which is to be sent."""
-        self.ident, self.chunks, self.unsent, self.started = ident, chunks, request, now
+        self.ident, self.chunks, self.unsent, self.started = b"%08d" % ident, chunks, request, now
         self.number = 0
         """Of the next chunk."""
         self.stamp = 0
@@ -72,6 +77,11 @@ class Reader:
         self.tail = b""
         self.fast_length = self.known_length = NO_LENGTH
         self.fast_start, self.fast_at = b"", 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of this answer has come yet, and it is not the first on this connection."""
+        return self.answers > 0 and not self.status
 
     def feed(self, data: bytes) -> list[tuple[int, int]]:
         """The (number, stamp) of every chunk that ends in `data`. Raises `Broken`."""
@@ -84,17 +94,17 @@ class Reader:
             if self.whole:
                 raise Broken("status")
             return []
-        marks = []
-        *events, self.tail = BLANK_LINE.split(self.tail + b"".join(self.pieces))
-        for event in events:
-            if mark := MARK.search(event):
-                if int(mark[1]) != self.ident:
-                    raise Broken("mixed")
-                marks.append((int(mark[2]), int(mark[3])))
-            elif event == b"data: [DONE]":
-                self.done = True
-        self._learn(data, events)
-        return marks
+        text = self.tail + b"".join(self.pieces)
+        end = max((text.rfind(blank) + len(blank) for blank in BLANK_LINES if blank in text), default=0)
+        self.tail = text[end:]
+        if DONE in text:
+            self.done = True
+        found = MARK.findall(text, 0, end)
+        for ident, _, _ in found:
+            if ident != self.ident:
+                raise Broken("mixed")
+        self._learn(data, len(found))
+        return [(int(number), int(stamp)) for _, number, stamp in found]
 
     def check_end(self) -> None:
         """Raises `Broken` unless the answer, which ended, was complete."""
@@ -105,12 +115,12 @@ class Reader:
         if self.number != self.chunks:
             raise Broken("count")
 
-    def _learn(self, data: bytes, events: list[bytes]) -> None:
-        """Sees whether `data` was one chunk and no more, or at least ended where a chunk does."""
+    def _learn(self, data: bytes, found: int) -> None:
+        """Sees whether `data`, in which `found` events ended, was one chunk and no more, or ended where one does."""
         if self.tail or self.open:
             self.fast_length = NO_LENGTH
             return
-        if len(events) == len(self.pieces) == 1 and data.endswith(b"\n\r\n") and (mark := MARK.search(data)):
+        if found == len(self.pieces) == 1 and data.endswith(b"\n\r\n") and (mark := MARK.search(data)):
             self.known_length = len(data)
             self.fast_at = mark.start() + NUMBER_AT
             self.fast_start = data[: self.fast_at]
@@ -130,4 +140,5 @@ class Reader:
 
     def on_message_complete(self) -> None:
         self.whole = True
+        self.answers += 1
         self.keeps = self.parser.should_keep_alive()

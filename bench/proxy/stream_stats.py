@@ -19,16 +19,18 @@ COARSE_BINS: Final = 1 << 14
 class Histogram:
     """Counts of durations in nanoseconds; negative ones count as 0."""
 
-    __slots__ = ("coarse", "count", "fine", "most")
+    __slots__ = ("coarse", "fine", "most")
 
     def __init__(self) -> None:
         self.fine = [0] * FINE_BINS
         self.coarse = [0] * COARSE_BINS
-        self.count = 0
         self.most = 0
 
+    @property
+    def count(self) -> int:
+        return sum(self.fine) + sum(self.coarse)
+
     def add(self, nanoseconds: int) -> None:
-        self.count += 1
         if nanoseconds > self.most:
             self.most = nanoseconds
         at = nanoseconds >> FINE_SHIFT

@@ -54,21 +54,21 @@ class Wheel:
         held: Callable[[Stream, bytes], None],
         broken: Callable[[Stream], None],
         ended: Callable[[Stream], None],
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        self._clock = clock
         self.late = Histogram()
         self.chunks = 0
         self.streams = 0
         self._rate = rate
         self._held, self._broken, self._ended = held, broken, ended
         self._slots: list[list[Stream]] = [[] for _ in range(SLOTS)]
-        self._slot = self.now_slot()
+        self._slot = self._now()
+        self._afters: dict[bytes, bytes] = {}
+        """The same for all streams, so that they share what the core's cache holds."""
         self._begun = 0
         self._sharing = 0
         self._shared_ticks = 1
-
-    @staticmethod
-    def now_slot() -> int:
-        return time.monotonic_ns() // TICK_NS
 
     def begin(self, stream: Stream) -> None:
         """The first chunk of `stream` is due within one interval."""
@@ -77,11 +77,11 @@ class Wheel:
         self.streams += 1
         self._begun += 1
         ticks = stream.ticks or self._shared_ticks
-        self._place(stream, self.now_slot() + 1 + int(self._begun * GOLDEN % 1 * ticks))
+        self._place(stream, self._now() + 1 + int(self._begun * GOLDEN % 1 * ticks))
 
     def resume(self, stream: Stream) -> None:
         """`stream`, held before, goes on."""
-        self._place(stream, max(stream.slot, self.now_slot() + 1))
+        self._place(stream, max(stream.slot, self._now() + 1))
 
     def end(self, stream: Stream) -> None:
         """`stream` is over; where the wheel still has it, it is dropped when its turn comes."""
@@ -93,25 +93,24 @@ class Wheel:
 
     def seconds_to_next(self) -> float:
         """How long to wait for the next tick."""
-        return max(0, (self._slot + 1) * TICK_NS - time.monotonic_ns()) / 1e9
+        return max(0, (self._slot + 1) * TICK_NS - self._clock()) / 1e9
 
     def turn(self) -> None:
         """Sends everything that is due."""
-        now = time.monotonic_ns()
-        to = now // TICK_NS
+        to = self._now()
         if to - self._slot >= SLOTS:  # stopped for longer than the wheel is round
             self._slot = to - SLOTS + 1
         for slot in range(self._slot + 1, to + 1):
             due = self._slots[slot % SLOTS]
             if due:
                 self._slots[slot % SLOTS] = []
-                self.late.add(time.monotonic_ns() - slot * TICK_NS)
+                self.late.add(self._clock() - slot * TICK_NS)
                 self._send(due, slot, to)
         self._slot = to
 
     def _send(self, due: list[Stream], slot: int, to: int) -> None:
         """One chunk for each of `due`; the wheel has to get on to slot `to`."""
-        clock, slots, shared = time.monotonic_ns, self._slots, self._shared_ticks
+        clock, slots, shared = self._clock, self._slots, self._shared_ticks
         for stream in due:
             number = stream.number
             if number == stream.edge:
@@ -140,10 +139,14 @@ class Wheel:
 
     def _edge(self, stream: Stream) -> None:
         first, last = stream.number == 0, stream.number == stream.last
-        stream.before, stream.after = template(stream.model, stream.ident, first=first, last=last)
+        stream.before, after = template(stream.model, stream.ident, first=first, last=last)
         if last:
-            stream.after += STREAM_END
+            after += STREAM_END
+        stream.after = self._afters.setdefault(after, after)
         stream.edge = 1 if first and stream.last > 1 else stream.last
+
+    def _now(self) -> int:
+        return self._clock() // TICK_NS
 
     def _place(self, stream: Stream, slot: int) -> None:
         stream.slot = slot

@@ -8,8 +8,11 @@ on: some drop unknown members and headers, or write the JSON anew.
 """
 
 import json
+import random
 import re
 from typing import Final
+
+from bench.proxy.traffic import HEADERS, PATH, chat
 
 ORDER: Final = re.compile(rb"@(\d{8})(?: every (\d+\.\d+) s)?")
 """In a prompt: the stream's number, chosen by the client, and the seconds between its chunks."""
@@ -24,8 +27,12 @@ STAMP_AT: Final = NUMBER_END + 1
 STAMP_END: Final = STAMP_AT + 19
 MOST_CHUNKS: Final = 999_999
 
-BLANK_LINE: Final = re.compile(rb"\r?\n\r?\n")
+DONE: Final = b"data: [DONE]"
+BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
 """Between two server-sent events; engines write the short form, some routers the long one."""
+
+PROMPT_SIZE: Final = 600
+"""Bytes of a request's body."""
 
 STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ndate: Mon, 02 Nov 2026 10:00:00 GMT\r\nserver: uvicorn\r\n"
@@ -34,56 +41,14 @@ STREAM_HEAD: Final = (
 """As vLLM's server begins a stream."""
 STREAM_END: Final = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
-SDK_HEADERS: Final = (
-    "Accept-Encoding: gzip, deflate\r\n"
-    "Connection: keep-alive\r\n"
-    "Accept: application/json\r\n"
-    "Content-Type: application/json\r\n"
-    "User-Agent: OpenAI/Python 2.7.1\r\n"
-    "X-Stainless-Lang: python\r\n"
-    "X-Stainless-Package-Version: 2.7.1\r\n"
-    "X-Stainless-OS: Linux\r\n"
-    "X-Stainless-Arch: x64\r\n"
-    "X-Stainless-Runtime: CPython\r\n"
-    "X-Stainless-Runtime-Version: 3.11.7\r\n"
-    "Authorization: Bearer sk-bench\r\n"
-    "X-Stainless-Async: async:asyncio\r\n"
-    "x-stainless-retry-count: 0\r\n"
-    "x-stainless-read-timeout: 600\r\n"
-)
-"""What the openai package for Python sends."""
 
-WORDS: Final = (
-    "house",
-    "engine",
-    "river",
-    "stone",
-    "copper",
-    "window",
-    "seven",
-    "garden",
-    "letter",
-    "north",
-    "slow",
-    "wheel",
-)
-
-
-def request(host: str, model: str, stream: int, chunks: int, interval: float, words: str) -> bytes:
+def request(host: str, model: str, stream: int, chunks: int, interval: float, rng: random.Random) -> bytes:
     """A request for stream number `stream` of `chunks` chunks, `interval` seconds apart (0: the backend's pace)."""
-    body = json.dumps(
-        {
-            "messages": [
-                {"role": "system", "content": "You are a helpful assistant."},
-                {"role": "user", "content": f"@{stream:08d} every {interval:f} s: {words}"},
-            ],
-            "model": model,
-            "max_tokens": chunks,
-            "stream": True,
-        }
-    )
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\n{SDK_HEADERS}Content-Length: {len(body)}\r\n\r\n"
-    return (head + body).encode()
+    body = json.loads(chat(model, PROMPT_SIZE, rng)) | {"max_tokens": chunks, "stream": True}
+    body["messages"][-1]["content"] += f" @{stream:08d} every {interval:f} s"
+    text = json.dumps(body, separators=(",", ":"))
+    headers = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    return f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {len(text)}\r\n\r\n{text}".encode()
 
 
 def framed(event: bytes) -> bytes:
