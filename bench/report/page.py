@@ -46,13 +46,13 @@ TITLES: Final = {
     "latency": "Latency, one connection",
     "soak": "The soak, as a load",
     "find-model-1m": "Finding the model in 1 MB of chat text",
-    "find-model-tokens": "Finding the model in 1 MB of token ids",
-    "find-model-escapes": "Finding the model in 1 MB full of escapes",
+    "find-model-1m-tokens": "Finding the model in 1 MB of token ids",
+    "find-model-1m-escapes": "Finding the model in 1 MB full of escapes",
 }
 # figure → its column and how it is written
 COLUMNS: Final[dict[str, tuple[str, words.Writer]]] = {
     "cpu_us_per_unit": ("CPU a {unit}", words.micros),
-    "per_second": ("{unit}s a second", words.figures),
+    "per_second": ("{units} a second", words.figures),
     "p50_us": ("p50", words.micros),
     "p99_us": ("p99", words.micros),
     "p50_ms": ("p50", words.millis),
@@ -122,24 +122,31 @@ def _case(results: Results, case: str) -> Iterator[str]:
     figures = [figure for figure in COLUMNS if any(results.figure(case, each, figure) for each in took_part)]
     figures = [figure for figure in figures if FINER.get(figure) not in figures]
     unit = results.unit(case)
-    head = [words.cell(COLUMNS[figure][0].format(unit=unit)) for figure in figures]
+    head = [words.cell(COLUMNS[figure][0].format(unit=unit, units=words.plural(unit))) for figure in figures]
     extra = ["added p50", "added p99"] if case == "latency" else []
     rows = []
     for each in words.ordered(took_part | set(results.about.skipped)):
         cells = [_shown(results, case, each, figure) for figure in figures]
         cells += [_added(results, case, each, figure) for figure in ("p50_us", "p99_us")] if extra else []
         row = [_bold(words.cell(words.name(each)), each), _times(results, case, each), *cells]
-        counts = (
-            results.runs(case, each),
-            results.failed(case, each),
-            sum(results.figure(case, each, "errors").values()),
-        )
-        rows.append([*row, *map(words.count, counts)])
+        runs, failed, errors = results.runs(case, each), len(results.failed(case, each)), results.errors(case, each)
+        rows.append([*row, *map(words.count, (runs, failed, errors))])
     yield from words.table(["", "×", *head, *extra, "runs", "failed", "errors"], rows)
+    for failure in results.about.failed:
+        if failure.get("case") == case and (why := str(failure.get("why") or "").strip()):
+            yield f"\n{words.cell(words.name(str(failure.get('contestant'))))} failed: {words.cell(_ends(why))}."
 
 
 def _shown(results: Results, case: str, contestant: str, figure: str) -> str:
+    if contestant == DIRECT and figure in ("cpu_us_per_unit", "rss_bytes"):
+        return words.NOTHING  # nobody's processes
     return words.spread(medians.spread(results.figure(case, contestant, figure).values()), COLUMNS[figure][1])
+
+
+def _ends(why: str) -> str:
+    """What a program said when it failed: its first line, and its last, which is what a traceback is about."""
+    lines = why.splitlines()
+    return " … ".join(line.strip()[:300] for line in dict.fromkeys((lines[0], lines[-1]))).rstrip(".")
 
 
 def _added(results: Results, case: str, contestant: str, figure: str) -> str:
@@ -152,7 +159,7 @@ def _added(results: Results, case: str, contestant: str, figure: str) -> str:
 
 def _times(results: Results, case: str, contestant: str) -> str:
     ours, theirs = (results.figure(case, each, "cpu_us_per_unit") for each in (OURS, contestant))
-    found = medians.ratio(ours, theirs) if contestant != OURS else None
+    found = medians.ratio(ours, theirs) if contestant not in (OURS, DIRECT) else None
     return words.times(found.by_run.median) if found else words.NOTHING
 
 
@@ -187,7 +194,7 @@ def _conditions(results: Results) -> Iterator[str]:
     for contestant, why in sorted(about.skipped.items()):
         yield f"- {words.cell(words.name(contestant))} was skipped: {words.cell(why)}"
     yield "\n## Conditions\n"
-    facts = [("started", about.started), ("took", f"{about.seconds / 60:.0f} minutes"), ("commit", about.commit)]
+    facts = [("started", about.started), ("took", f"{about.seconds / 60:.1f} minutes"), ("commit", about.commit)]
     facts += [("uncommitted changes", "yes" if about.dirty else "no")]
     facts += [(key.replace("_", " "), _plain(value)) for key, value in {**about.machine, **about.settings}.items()]
     yield from words.table(

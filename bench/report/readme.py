@@ -124,7 +124,8 @@ def how(results: Results) -> list[str]:
     pins = setting("pins")
     runs = Counter((case, contestant) for case, contestant, _ in results.rows).values()
     fewest, most = min(runs, default=0), max(runs, default=0)
-    said = [f"Medians of {most if fewest == most else f'{fewest} to {most}'} interleaved runs"]
+    many = f"Medians of {most if fewest == most else f'{fewest} to {most}'} interleaved runs"
+    said = ["One run" if most == 1 else many]
     if isinstance(seconds := setting("seconds_per_run"), int | float):
         said[-1] += f" of {seconds:g} s each"
     said[-1] += f", in one session of `scripts/bench {about.bench}`"
@@ -151,9 +152,9 @@ def machine(results: Results) -> str:
 
 
 def versions(results: Results) -> str:
-    """Of every contestant; ours with its commit."""
+    """Of those in the table; ours with its commit."""
     about, said = results.about, []
-    for each in words.ordered(about.contestants):
+    for each in (each for each in words.COMPARED if each in about.contestants):
         version = about.contestants[each].version
         if each == OURS and about.commit:
             version += f" at commit {about.commit[:12]}{' with uncommitted changes' if about.dirty else ''}"

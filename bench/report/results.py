@@ -80,9 +80,14 @@ class Results:
         """How many measurements there are."""
         return sum((its, who) == (case, contestant) for its, who, _ in self.rows)
 
-    def failed(self, case: str, contestant: str) -> int:
-        """How many runs went so wrong that they are no measurement."""
-        return sum((row.get("case"), row.get("contestant")) == (case, contestant) for row in self.about.failed)
+    def failed(self, case: str, contestant: str) -> list[Row]:
+        """The runs that went so wrong that they are no measurement; `why` may say what happened."""
+        return [row for row in self.about.failed if (row.get("case"), row.get("contestant")) == (case, contestant)]
+
+    def errors(self, case: str, contestant: str) -> float:
+        """How many requests failed, in all runs."""
+        failed = (number(row.get("errors")) or 0 for row in self.failed(case, contestant))
+        return sum(self.figure(case, contestant, "errors").values()) + sum(failed)
 
     def unit(self, case: str) -> str:
         """What the CPU of a case is divided by: `request`, `chunk`."""

@@ -129,7 +129,7 @@ def sound(results: Results, figure: Figure) -> tuple[dict[int, float], int]:
     errors = results.figure(figure.case, figure.contestant, "errors")
     units = results.figure(figure.case, figure.contestant, "units")
     kept = {run: value for run, value in found.items() if errors.get(run, 0) <= MOST_ERRORS * units.get(run, 0)}
-    return kept, len(found) - len(kept) + results.failed(figure.case, figure.contestant)
+    return kept, len(found) - len(kept) + len(results.failed(figure.case, figure.contestant))
 
 
 def _quotient(results: Results, target: Quotient) -> Verdict:
@@ -138,7 +138,7 @@ def _quotient(results: Results, target: Quotient) -> Verdict:
     found = ratio(top, bottom)
     note = _note(found.by_run.runs if found else 0, max(top_spoiled, bottom_spoiled))
     if found is None:
-        return Verdict(target.what, text, words.NOTHING, words.NOTHING, Held.UNKNOWN, note or _why_not(results, target))
+        return Verdict(target.what, text, words.NOTHING, words.NOTHING, Held.UNKNOWN, _why_not(results, target))
     within: Callable[[float], bool] = (lambda x: x < target.limit) if target.strict else (lambda x: x <= target.limit)
     held = Held.UNKNOWN if found.by_run.runs < AT_LEAST_RUNS else Held.YES if within(found.worse) else Held.NO
     shown = words.spread(found.by_run, words.times)
@@ -172,7 +172,7 @@ def _note(runs: int, spoiled: int) -> str:
     """Why a verdict has less to stand on than it should."""
     said = []
     if spoiled:
-        said.append(f"{spoiled} run{'s' * (spoiled > 1)} left out for errors")
+        said.append(f"{spoiled} run{'s' * (spoiled > 1)} failed")
     if 0 < runs < AT_LEAST_RUNS:
         said.append(f"{runs} of the {AT_LEAST_RUNS} runs it takes")
     return ", ".join(said)
@@ -181,6 +181,8 @@ def _note(runs: int, spoiled: int) -> str:
 def _why_not(results: Results, target: Quotient) -> str:
     skipped: Mapping[str, str] = results.about.skipped
     for figure in (target.top, target.bottom):
+        if results.failed(figure.case, figure.contestant):
+            return f"{words.name(figure.contestant)} failed in {figure.case}"
         if not results.figure(figure.case, figure.contestant, figure.name):
             why = (
                 f" was skipped: {skipped[figure.contestant]}"

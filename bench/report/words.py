@@ -49,6 +49,10 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def plural(unit: str) -> str:
+    return f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
+
+
 def micros(value: float) -> str:
     return f"{figures(value)} µs"
 

@@ -103,15 +103,25 @@ def test_runs_that_differ_in_number_are_not_told_as_one_number(root: Path) -> No
 
 
 def test_the_page_has_every_case_with_runs_failures_and_errors(root: Path) -> None:
-    failed = [invented.measurement("json-64", "nginx", 6, 0, errors=9), invented.measurement("odd", "nginx", 1, 0)]
+    odd = {"case": "odd", "contestant": "nginx", "why": "Traceback (most recent call last):\n  File\nKeyError: <1>"}
+    failed = [invented.measurement("json-64", "nginx", 6, 0, errors=9), odd]
     measured(root, failed=failed)
     page = (root / PAGE).read_text()
     for heading in ("### JSON chat, 512 connections", "### 1,000 services, 200 models", "### odd", "## The soak"):
         assert heading in page, heading
     table = page.partition("### JSON chat, 64 connections")[2]
-    assert row(table, "nginx")[-3:] == ["5", "1", "0"]
+    assert row(table, "nginx")[-3:] == ["5", "1", "9"]
     assert row(table, "nginx")[1:3] == ["1.80×", "10.0 µs <sub>9.60–10.4 µs</sub>"]
     assert row(page.partition("### odd")[2], "nginx")[-3:] == ["0", "1", "0"]
+    assert "nginx failed: Traceback (most recent call last): … KeyError: &lt;1&gt;." in page
+
+
+def test_going_direct_has_times_and_no_cost(root: Path) -> None:
+    measured(root)
+    table = (root / PAGE).read_text().partition("### Latency")[2]
+    assert row(table, "no router")[1:3] == ["–", "–"]
+    assert row(table, "no router")[4] == "103 µs <sub>101–105 µs</sub>"
+    assert row(table, "nginx")[7] == "30.0 µs"
 
 
 def test_the_page_has_every_configuration_as_it_was_whatever_is_in_it(root: Path) -> None:

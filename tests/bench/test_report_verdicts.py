@@ -90,13 +90,22 @@ def test_a_run_with_errors_is_left_out_and_said_to_be() -> None:
             row["errors"] = 900  # of 80,000
     found = verdict(invented.results(measurements=rows), JSON_NGINX)
     assert found.held is Held.UNKNOWN
-    assert found.note == "1 run left out for errors, 4 of the 5 runs it takes"
+    assert found.note == "1 run failed, 4 of the 5 runs it takes"
 
 
 def test_a_run_that_the_bench_itself_threw_out_is_named_too() -> None:
     failed = [invented.measurement("json-64", "enginehouse", 6, 18, errors=3)]
     found = verdict(invented.results(failed=failed), JSON_NGINX)
-    assert (found.held, found.note) == (Held.YES, "1 run left out for errors")
+    assert (found.held, found.note) == (Held.YES, "1 run failed")
+
+
+def test_who_failed_in_a_case_is_named() -> None:
+    rows = [row for row in invented.measurements() if (row["case"], row["contestant"]) != ("json-64", "nginx")]
+    results = invented.results(
+        measurements=rows, failed=[{"case": "json-64", "contestant": "nginx", "why": "it ended"}]
+    )
+    found = verdict(results, JSON_NGINX)
+    assert (found.held, found.note) == (Held.UNKNOWN, "nginx failed in json-64")
 
 
 def test_a_peer_that_was_skipped_is_named_with_its_reason() -> None:
