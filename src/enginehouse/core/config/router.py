@@ -13,6 +13,7 @@ from enginehouse.core.config.base import Config, option
 from enginehouse.core.units import KIB, MAX_WORKERS, MIB
 
 Policy = Literal["round_robin", "least_load", "two_choices", "session", "random"]
+AccessLogFormat = Literal["auto", "json", "text"]
 
 
 class ModelConfig(Config, frozen=True):
@@ -121,3 +122,17 @@ class RouterConfig(Config, frozen=True):
         "127.0.0.0/8",
         "::1/128",
     )
+    access_log: Annotated[
+        str, option("file for one line a request, - for standard output; empty writes none", group="access log")
+    ] = ""
+    access_log_format: Annotated[
+        AccessLogFormat, option("how lines look; auto is text on a terminal and JSON elsewhere")
+    ] = "auto"
+    access_log_buffer: Annotated[
+        int,
+        option(
+            "lines that a worker holds while they cannot be written; beyond it they are dropped and counted",
+            unit="bytes",
+            ge=MIB,
+        ),
+    ] = 8 * MIB

@@ -1,0 +1,510 @@
+"""The access log on real files, pipes and terminals, with real threads and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import resource
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enginehouse.core.units import KIB, MIB
+from enginehouse.data import access_log
+from enginehouse.data.access_log import BATCH, AccessLog
+from enginehouse.data.log_file import LogFile
+from tests.data.access_log_rig import DEADLINE, Found, entry, ids, until
+
+Start = Callable[..., AccessLog]
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def start(told: list[str]) -> Iterator[Start]:
+    """Makes logs, and closes them however the test ends."""
+    logs: list[AccessLog] = []
+
+    def make(path: object, form: Any = "json", **how: Any) -> AccessLog:
+        log = AccessLog(str(path), form, **{"tell": told.append, **how})
+        logs.append(log)
+        return log
+
+    yield make
+    for log in logs:
+        log.close(0.1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "access.log"
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """Both ends; a test may close them itself."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    for end in (reading, writing):
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def flush(log: AccessLog, now: float | None = None) -> None:
+    log.flush(time.monotonic() if now is None else now)
+
+
+def written(log: AccessLog) -> None:
+    """Until everything is written, flushing as a worker does."""
+
+    def all_is_written() -> bool:
+        flush(log)
+        return not log._unwritten
+
+    until(all_is_written)
+
+
+def add(log: AccessLog, first: int, count: int) -> None:
+    for number in range(first, first + count):
+        log.add(entry(str(number)))
+
+
+def numbers(first: int, count: int) -> list[str]:
+    return [str(number) for number in range(first, first + count)]
+
+
+# writing
+
+
+def test_lines_are_in_the_file_soon_after_a_flush_and_in_order(start: Start, path: Path) -> None:
+    log = start(path)
+    add(log, 0, 3)
+    flush(log)
+    until(lambda: path.exists() and len(ids(path)) == 3)
+    add(log, 3, 2)
+    flush(log, time.monotonic() + 1)
+    until(lambda: len(ids(path)) == 5)
+    assert ids(path) == numbers(0, 5)
+
+
+def test_nothing_is_opened_and_no_thread_runs_before_there_is_a_line(start: Start, path: Path) -> None:
+    threads = threading.active_count()
+    log = start(path)
+    flush(log)
+    log.reopen()
+    log.close()
+    assert not path.exists()
+    assert threading.active_count() == threads
+
+
+def test_without_a_path_the_log_is_off() -> None:
+    assert not AccessLog("").is_on
+    assert AccessLog("-").is_on
+
+
+def test_the_file_is_for_its_owner_and_group(start: Start, path: Path) -> None:
+    before = os.umask(0)
+    try:
+        log = start(path)
+        add(log, 0, 1)
+        log.close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_lines_are_appended_to_what_is_there(start: Start, path: Path) -> None:
+    path.write_bytes(b'{"id":"older"}\n')
+    log = start(path)
+    add(log, 0, 1)
+    log.close()
+    assert ids(path) == ["older", "0"]
+
+
+def test_wall_clock_times_come_from_the_monotonic_ones_at_the_flush(start: Start, path: Path) -> None:
+    """So that a request reads one clock only, and a wall clock that was set does not make durations wrong."""
+    wall = 1_700_000_000.0
+    log = start(path, wall=lambda: wall)
+    log.add(entry("early", ended=1000.0))
+    log.flush(1000.25)
+    wall += 3600  # somebody sets the clock
+    log.add(entry("late", ended=1001.0))
+    log.flush(1001.0)
+    log.close()
+    text = path.read_text()
+    assert '{"time":"2023-11-14T22:13:19.750Z","id":"early"' in text
+    assert '{"time":"2023-11-14T23:13:20.000Z","id":"late"' in text
+    assert text.count('"duration_ms":500.0') == 2
+
+
+def test_a_full_batch_may_be_flushed_as_often_as_it_comes_and_is_written_without_waking_the_thread_each_time(
+    start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A switch of threads costs as much as a hundred lines."""
+    log = start(path, capacity=64 * MIB)
+    woken = 0
+    wake = log._wake
+
+    def counted() -> threading.Thread:
+        nonlocal woken
+        woken += 1
+        return wake()
+
+    monkeypatch.setattr(log, "_wake", counted)
+    now = time.monotonic()
+    for batch in range(40):
+        add(log, batch * BATCH, BATCH)
+        flush(log, now + batch * 0.001)
+    assert woken < 10
+    log.close()
+    assert ids(path) == numbers(0, 40 * BATCH)
+
+
+def test_close_writes_everything(start: Start, path: Path) -> None:
+    log = start(path, capacity=64 * MIB)
+    add(log, 0, 20_000)
+    log.close(DEADLINE)
+    assert ids(path) == numbers(0, 20_000)
+
+
+# rotation
+
+
+def test_after_a_rotation_lines_go_into_a_new_file_and_the_old_one_is_let_go(start: Start, path: Path) -> None:
+    log = start(path)
+    add(log, 0, 2)
+    flush(log)
+    until(path.exists)
+    until(lambda: len(ids(path)) == 2)
+    old = path.rename(path.with_suffix(".log.1"))
+    log.reopen()
+    until(path.exists)
+    until(lambda: str(old) not in open_files())
+    add(log, 2, 2)
+    log.close()
+    assert (ids(old), ids(path)) == (numbers(0, 2), numbers(2, 2))
+
+
+def open_files() -> set[str]:
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # of the listing itself
+            found.add(str(descriptor.readlink()))
+    return found
+
+
+def test_no_line_is_lost_or_repeated_by_rotations_while_requests_come(start: Start, path: Path) -> None:
+    log = start(path, capacity=64 * MIB)
+    rotated = []
+    for turn in range(50):
+        add(log, turn * 300, 300)
+        flush(log, 1.0 + turn)
+        until(path.exists)
+        rotated.append(path.rename(path.with_name(f"{turn}.log")))
+        log.reopen()
+    add(log, 15_000, 1)
+    log.close(DEADLINE)
+    found = Found(b"".join(file.read_bytes() for file in [*rotated, path]))
+    assert found.ids == numbers(0, 15_001)
+
+
+def test_where_the_file_cannot_be_opened_again_the_old_one_is_kept(start: Start, path: Path, told: list[str]) -> None:
+    log = start(path)
+    add(log, 0, 1)
+    flush(log)
+    until(lambda: path.exists() and ids(path))
+    old = path.rename(path.with_suffix(".old"))
+    path.mkdir()
+    log.reopen()
+    until(lambda: told)
+    add(log, 1, 1)
+    log.close()
+    assert ids(old) == ["0", "1"]
+    assert told == [f"access log {path} cannot be opened again: Is a directory; the old file is kept"]
+
+
+# what cannot be written
+
+
+def test_a_file_that_cannot_be_opened_is_told_once_and_lines_wait_for_it(
+    start: Start, tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_log, "RETRY", 0.02)
+    path = tmp_path / "missing" / "access.log"
+    log = start(path)
+    for turn in range(5):
+        add(log, turn, 1)
+        flush(log)
+        time.sleep(0.03)  # several more tries
+    assert told == [f"access log {path}: No such file or directory; lines wait, and are dropped when they are many"]
+    path.parent.mkdir()
+    written(log)
+    assert ids(path) == numbers(0, 5)
+    until(lambda: told[1:] == [f"access log {path} is written again"])
+
+
+def test_lines_that_nobody_reads_are_held_up_to_the_capacity_and_the_others_dropped_and_counted(
+    start: Start, pipe: tuple[int, int]
+) -> None:
+    """A slow reader costs lines, never memory, and never a wait of the loop."""
+    reading, writing = pipe
+    capacity = 100 * KIB
+    log = start(f"/dev/fd/{writing}", capacity=capacity)
+    for turn in range(100):
+        add(log, turn * 100, 100)
+        flush(log)
+        assert log._unwritten <= capacity
+        assert not log.waiting
+    os.close(writing)  # the log has opened its own
+    until(lambda: log._thread is not None and os.read(reading, 1))
+    text = b"{" + drain(reading, log)
+    found = Found(text)
+    assert found.dropped > 0
+    assert len(found.ids) + found.dropped == 10_000
+    assert found.ids == sorted(found.ids, key=int)
+    assert not found.repeated
+
+
+def drain(reading: int, log: AccessLog) -> bytes:
+    """Read all that comes while the log is closed."""
+    pieces: list[bytes] = []
+
+    def read_all() -> None:
+        while piece := os.read(reading, 65536):
+            pieces.append(piece)
+
+    reader = threading.Thread(target=read_all)
+    reader.start()
+    until(lambda: log._unwritten == 0)
+    log.close(DEADLINE)
+    reader.join(DEADLINE)
+    return b"".join(pieces)
+
+
+def test_the_line_about_dropped_ones_stands_where_they_are_missing(start: Start, pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    log = start(f"/dev/fd/{writing}", capacity=4 * KIB)
+    add(log, 0, 4)
+    flush(log)
+    add(log, 4, 1000)
+    flush(log)
+    written(log)  # no request is needed for the line about those that are missing
+    add(log, 2000, 1)
+    os.close(writing)
+    lines = drain(reading, log).splitlines()
+    assert [b"dropped" in line for line in lines] == [False] * 4 + [True, False]
+    assert b'"dropped":1000}' in lines[4]
+
+
+def test_closing_waits_for_a_stuck_reader_until_its_deadline_only_and_tells_what_was_lost(
+    start: Start, pipe: tuple[int, int], told: list[str]
+) -> None:
+    _, writing = pipe
+    log = start(f"/dev/fd/{writing}")
+    add(log, 0, 1000)
+    begun = time.monotonic()
+    log.close(0.1)
+    assert time.monotonic() - begun < DEADLINE
+    assert log._thread is not None
+    assert not log._thread.is_alive()
+    assert "could not be written before the end" in told[-1]
+
+
+def test_a_named_pipe_that_nobody_reads_holds_up_nobody(start: Start, path: Path, told: list[str]) -> None:
+    os.mkfifo(path)
+    log = start(path)
+    add(log, 0, 1)
+    flush(log)
+    until(lambda: told)
+    assert "No such device or address" in told[0]
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        written(log)
+        log.close()
+        assert Found(reader.read()).ids == ["0"]
+
+
+def test_a_reader_that_is_gone_is_told_and_requests_go_on(start: Start, pipe: tuple[int, int], told: list[str]) -> None:
+    reading, writing = pipe
+    log = start(f"/dev/fd/{writing}", capacity=100 * KIB)
+    add(log, 0, 1)
+    flush(log)
+    written(log)
+    os.close(reading)
+    for turn in range(20):
+        add(log, turn * 100, 100)
+        flush(log, time.monotonic() + turn)
+    until(lambda: told)
+    assert "Broken pipe" in told[0]
+
+
+# several processes, full disks
+
+
+class Writer:
+    """See `access_log_writer`."""
+
+    def __init__(self, path: object, name: str, count: int, batch: int = 50, capacity: int = 64 * MIB, **how: Any):
+        arguments = [str(path), name, str(count), str(batch), str(capacity)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.data.access_log_writer", *arguments],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2], **how,
+        )  # fmt: skip
+
+    def go(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+
+    def flushed(self) -> None:
+        """Until everything was handed to the thread."""
+        assert self.process.stderr is not None
+        while (line := self.process.stderr.readline()) != b"flushed\n":
+            assert line
+
+    def end(self) -> str:
+        """Close the log; what else was said."""
+        _, said = self.process.communicate(b"\n", timeout=DEADLINE)
+        assert self.process.returncode == 0, said
+        return said.decode()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def both(text: bytes, count: int) -> None:
+    """Every line of two writers is whole and there once, each writer's in order."""
+    found = Found(text)
+    assert len(found.ids) == 2 * count
+    for name in ("a", "b"):
+        assert [id for id in found.ids if id.startswith(name)] == [f"{name}-{number}" for number in range(count)]
+
+
+def test_lines_of_two_processes_in_one_file_never_mix(path: Path) -> None:
+    with Writer(path, "a", 20_000) as a, Writer(path, "b", 20_000) as b:
+        for writer in (a, b):
+            writer.go()
+        for writer in (a, b):
+            writer.end()
+        both(path.read_bytes(), 20_000)
+
+
+def test_lines_of_two_processes_on_one_standard_output_never_mix_in_a_pipe(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    with Writer("-", "a", 5_000, stdout=writing) as a, Writer("-", "b", 5_000, stdout=writing) as b:
+        os.close(writing)
+        for writer in (a, b):
+            writer.go()
+        enders = [threading.Thread(target=writer.end) for writer in (a, b)]
+        for ender in enders:
+            ender.start()
+        text = b""
+        while piece := os.read(reading, 1000):
+            text += piece
+        for ender in enders:
+            ender.join(DEADLINE)
+        both(text, 5_000)
+
+
+def limit_file_size(pid: int, size: int) -> None:
+    """Writes beyond `size` bytes are cut, then fail, as on a full disk."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("limit", [20_000, 20_001, 20_150])
+def test_a_full_disk_leaves_whole_lines_only_and_lines_wait_until_there_is_room(path: Path, limit: int) -> None:
+    with Writer(path, "a", 1_000) as writer:
+        limit_file_size(writer.process.pid, limit)
+        writer.go()
+        writer.flushed()
+        until(path.exists)
+        until(lambda: limit - 500 < path.stat().st_size <= limit)
+        until(lambda: path.read_bytes().endswith(b"\n"))
+        limit_file_size(writer.process.pid, resource.RLIM_INFINITY)
+        said = writer.end()
+        assert ids(path) == [f"a-{number}" for number in range(1_000)]
+        assert said.count("\n") <= 1, said
+
+
+def test_a_full_disk_is_told_once_and_what_does_not_fit_the_memory_is_counted(path: Path) -> None:
+    with Writer(path, "a", 20_000, capacity=256 * KIB) as writer:
+        limit_file_size(writer.process.pid, 20_000)
+        writer.go()
+        writer.flushed()
+        limit_file_size(writer.process.pid, resource.RLIM_INFINITY)
+        said = writer.end()
+        found = Found(path.read_bytes())
+        assert found.dropped > 0
+        assert len(found.ids) + found.dropped == 20_000
+        assert not found.repeated
+        assert said.count("File too large") <= 1
+
+
+def test_a_full_disk_does_not_take_back_what_another_process_wrote_behind_the_fragment(path: Path) -> None:
+    file = LogFile(str(path))
+    file.open()
+    path.write_bytes(b"")
+    os.write(file._descriptor, b"whole\nfragm")
+    with path.open("ab") as other:
+        other.write(b"another's\n")
+    assert file._cut_fragment(b"whole\nfragment\n", 0, 11) == 6
+    assert path.read_bytes() == b"whole\nfragmanother's\n"
+    file.close()
+
+
+# the standard output
+
+
+def standard_output(form: str, stdout: int) -> None:
+    code = f"""
+import sys
+from enginehouse.data.access_log import AccessLog
+from tests.data.access_log_rig import entry
+log = AccessLog("-", {form!r})
+log.add(entry("x"))
+log.close()
+print("still open")
+"""
+    subprocess.run([sys.executable, "-c", code], stdout=stdout, cwd=Path(__file__).parents[2], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("form", "start"), [("auto", b"20"), ("json", b"{"), ("text", b"20")])
+def test_on_a_terminal_lines_are_for_people_unless_said_otherwise(form: str, start: bytes) -> None:
+    terminal, end = pty.openpty()
+    try:
+        standard_output(form, end)
+        text = os.read(terminal, 65536)
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert text.startswith(start)
+    assert text.endswith(b"\nstill open\r\n")
+
+
+@pytest.mark.parametrize(("form", "start"), [("auto", b"{"), ("json", b"{"), ("text", b"20")])
+def test_elsewhere_lines_are_for_programs_unless_said_otherwise(form: str, start: bytes, pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    standard_output(form, writing)
+    text = os.read(reading, 65536)
+    assert text.startswith(start)
+    assert text.endswith(b"\nstill open\n")
+
+
+def test_the_standard_output_may_be_a_file_that_a_shell_opened(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as out:
+        standard_output("auto", out.fileno())
+    assert (tmp_path / "out").read_bytes().startswith(b"{")
