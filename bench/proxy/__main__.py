@@ -6,11 +6,13 @@ Owns its options. May not live here: what they do.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import signal
 import sys
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.proxy import install
 from bench.proxy.cases import BY_NAME, CASES
@@ -18,7 +20,8 @@ from bench.proxy.contestants import ALL
 from bench.proxy.contestants.base import Contestant
 from bench.proxy.processes import BenchError, adopt_orphans
 from bench.proxy.results import ROOT, Results
-from bench.proxy.run import Runner, Settings
+from bench.proxy.run import Runner
+from bench.proxy.stage import Settings
 
 #: Without these there is nothing to compare with.
 MANDATORY = ("enginehouse", "nginx", "vllm-router", "sglang-router")
@@ -36,6 +39,7 @@ def main(arguments: list[str]) -> int:
         seed=options.seed,
         router_core=options.router_core,
         load_core=options.load_core,
+        soak_minutes=options.soak_minutes,
     )
     adopt_orphans()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything that was started, as Ctrl-C does
@@ -50,12 +54,12 @@ def main(arguments: list[str]) -> int:
         },
     )
     try:
-        install.debian("wrk")
-        present = _install(wanted, results)
-        began = time.monotonic()
-        Runner(settings, present, results).run(cases)
-        results.data["finished"] = True
-        results.write(time.monotonic() - began)
+        with _alone(), TemporaryDirectory(dir=install.SCRATCH, prefix="run-") as scratch:
+            install.debian("wrk")
+            present = _install(wanted, results)
+            Runner(settings, present, results, Path(scratch)).run(cases)
+            results.data["finished"] = True
+            results.write()
     except BenchError as error:
         print(f"\nbench: {error}", file=sys.stderr)
         return 1
@@ -64,6 +68,19 @@ def main(arguments: list[str]) -> int:
         return 130
     print(f"results: {options.out}")
     return 0
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """While no other bench of this repository runs: two would measure each other."""
+    install.SCRATCH.mkdir(exist_ok=True)
+    with (install.SCRATCH / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another bench to end …", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _install(wanted: list[str], results: Results) -> dict[str, Contestant]:
@@ -89,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--runs", type=int, metavar="N", help="interleaved runs of each case (default: 5)")
     add("--seconds", type=int, metavar="N", help="load measured in each (default: 3)")
     add("--quick", action="store_true", help="2 runs of 2 seconds: to see that all is well, not to publish")
+    add("--soak-minutes", type=float, default=10.0, metavar="N", help="length of the soak; 0: none (default: 10)")
     add("--seed", type=int, default=1, metavar="N", help="of orders and texts (default: 1)")
     add("--router-core", type=int, default=1, metavar="N", help="core of whoever is measured (default: 1)")
     add("--load-core", type=int, default=0, metavar="N", help="core of load and backend (default: 0)")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,7 @@ ANSWER = json.dumps(
     separators=(",", ":"),
 )
 
+_NAMED = 20
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 # `return` alone would answer before the body has come, as no engine does: reading it for a mirror that goes nowhere
@@ -73,8 +75,9 @@ http {{
 
 
 def config(port: int, models: Sequence[str]) -> str:
-    """The text of its nginx.conf."""
-    listed = {"object": "list", "data": [{"id": model, "object": "model", "owned_by": "vllm"} for model in models]}
+    """The text of its nginx.conf. Of the models it names a few: a parameter of nginx holds 4 KB."""
+    some = [{"id": model, "object": "model", "owned_by": "vllm"} for model in models[:_NAMED]]
+    listed = {"object": "list", "data": some}
     return _CONFIG.format(
         base=base(1),
         paths=temporary_paths(),
@@ -114,6 +117,15 @@ def nginx_command(prefix: Path) -> list[str]:
 
 
 def start(processes: Processes, models: Sequence[str], cores: Sequence[int], prefix: Path) -> tuple[Process, int]:
-    """Start the backend; its process and port."""
+    """Start the backend of requests answered at once; its process and port."""
     port = free_port()
     return start_nginx(processes, "backend", config(port, models), port, cores, prefix), port
+
+
+def start_streaming(processes: Processes, models: Sequence[str], cores: Sequence[int]) -> tuple[Process, int]:
+    """Start the backend of streams; its process and port."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.proxy.stream_backend", "--host", "0.0.0.0", "--port", str(port)]
+    process = processes.start("stream-backend", [*command, "--models", ",".join(models)], cores)
+    wait_for(process, port, 20)
+    return process, port

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 ENGINEHOUSE, NGINX, NGINX_MEMORY = "enginehouse", "nginx", "nginx-memory"
-VLLM, SGLANG, LITELLM, DIRECT = "vllm-router", "sglang-router", "litellm", "direct"
+VLLM, SGLANG, LITELLM = "vllm-router", "sglang-router", "litellm"
+DIRECT, ACROSS = "direct", "direct-across"
 
 _FAST = (ENGINEHOUSE, NGINX, VLLM, SGLANG)
 _ALL = (*_FAST, LITELLM)
 
-Kind = Literal["json", "stream", "paced", "latency"]
+Kind = Literal["json", "stream", "latency", "find"]
 
 
 class Case(NamedTuple):
@@ -37,15 +38,28 @@ class Case(NamedTuple):
     """Of each answer; 0: without an end."""
     interval: float = 0.0
     """Seconds between two chunks of a stream; 0: as fast as the backend's rate allows."""
+    seconds: int = 0
+    """Of load at least, whatever is asked for."""
     fresh: bool = False
     """Started anew for every run, because memory is measured."""
+    unpinned: bool = False
+    """Load and backend run on any core, because the contestants take both."""
+    text: str = ""
+    """What the bodies are made of, where that is the question."""
 
     @property
     def unit(self) -> str:
         """What the CPU time is divided by."""
-        if self.kind in ("stream", "paced"):
+        if self.streaming:
             return "chunk"
+        if self.kind == "find":
+            return "body"
         return "connection" if self.close else "request"
+
+    @property
+    def streaming(self) -> bool:
+        """Are the answers streams?"""
+        return self.kind == "stream"
 
 
 CASES = (
@@ -54,17 +68,20 @@ CASES = (
     Case("json-512", "json", _ALL, connections=512),
     Case("sse-64", "stream", _ALL, chunks=100),
     Case("sse-512", "stream", _ALL, connections=512, chunks=100),
-    Case("streams-1000", "paced", _FAST, connections=1000, interval=0.05, fresh=True),
-    Case("streams-4000", "paced", _FAST, connections=4000, interval=0.05, fresh=True),
+    Case("streams-1000", "stream", _FAST, connections=1000, interval=0.05, seconds=5, fresh=True),
+    Case("streams-4000", "stream", _FAST, connections=4000, interval=0.05, seconds=5, fresh=True),
     Case("body-1k", "json", (*_ALL, NGINX_MEMORY), body=1 << 10),
     Case("body-64k", "json", (*_ALL, NGINX_MEMORY), body=64 << 10, bodies=16),
     Case("body-1m", "json", (*_ALL, NGINX_MEMORY), body=1 << 20, bodies=8, connections=16),
     Case("services-2", "json", _FAST, models=200, bodies=200),
     Case("services-100", "json", _FAST, services=100, models=200, bodies=200),
     Case("services-1000", "json", _FAST, services=1000, models=200, bodies=200),
-    Case("workers-1", "json", _FAST),
-    Case("workers-2", "json", _FAST, workers=2),
+    Case("workers-1", "json", _FAST, unpinned=True),
+    Case("workers-2", "json", _FAST, workers=2, unpinned=True),
     Case("connections", "json", _ALL, close=True),
-    Case("latency", "latency", (*_ALL, DIRECT), connections=1),
+    Case("latency", "latency", (*_ALL, DIRECT, ACROSS), connections=1),
+    Case("find-model-1m", "find", (ENGINEHOUSE,), body=1 << 20, text="text"),
+    Case("find-model-1m-tokens", "find", (ENGINEHOUSE,), body=1 << 20, text="tokens"),
+    Case("find-model-1m-escapes", "find", (ENGINEHOUSE,), body=1 << 20, text="escapes"),
 )
 BY_NAME = {case.name: case for case in CASES}

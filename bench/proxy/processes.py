@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,7 +62,8 @@ class Processes:
     def __init__(self, directory: Path) -> None:
         """Logs go to `directory`."""
         self._directory = directory
-        self._running: list[Process] = []
+        self.running: list[Process] = []
+        """Those started and not stopped, in the order of their starts."""
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -70,7 +72,7 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in reversed(self._running[:]):
+        for process in reversed(self.running[:]):
             self.stop(process)
 
     def start(
@@ -94,7 +96,7 @@ class Processes:
                 cwd=directory,
             )
         process = Process(name, popen, log, pin(cores))
-        self._running.append(process)
+        self.running.append(process)
         return process
 
     def stop(self, process: Process) -> None:
@@ -109,7 +111,7 @@ class Processes:
                 os.kill(pid, signal.SIGKILL)
         _signal(process.popen, signal.SIGKILL)
         process.popen.wait(GRACE)
-        self._running.remove(process)
+        self.running.remove(process)
 
 
 def run(command: Sequence[str], cores: Sequence[int], timeout: float) -> str:
@@ -133,6 +135,44 @@ def run(command: Sequence[str], cores: Sequence[int], timeout: float) -> str:
     if popen.returncode:
         raise BenchError(f"{command[0]} ended with status {popen.returncode}: {(errors or output).strip()[-2000:]}")
     return output
+
+
+@contextlib.contextmanager
+def spoken(command: Sequence[str], cores: Sequence[int]) -> Iterator[Callable[[float], str]]:
+    """A command that says line by line what it does: `line(seconds)` waits for the next one.
+
+    `line` raises `BenchError` if none comes in time. Leaving the context ends the command, if it still runs.
+    """
+    popen = subprocess.Popen(
+        pin(cores) + list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert popen.stdout
+    assert popen.stderr
+    lines = popen.stdout
+
+    def line(seconds: float) -> str:
+        ready, _, _ = select.select([lines], [], [], seconds)
+        said = lines.readline() if ready else b""
+        if not said:
+            popen.kill()
+            errors = popen.communicate()[1].decode(errors="replace").strip()[-2000:]
+            what = "ended" if ready else f"said nothing for {seconds:.0f} s"
+            raise BenchError(f"{' '.join(command[1:3])} {what}: {errors}")
+        return said.decode()
+
+    try:
+        yield line
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            popen.wait(GRACE)
+    finally:
+        popen.kill()
+        popen.wait(GRACE)
+        popen.stdout.close()
+        popen.stderr.close()
 
 
 def pin(cores: Sequence[int]) -> list[str]:

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Results:
 
     def __init__(self, path: Path, settings: Mapping[str, object]) -> None:
         self._path = path
+        self._began = time.monotonic()
         commit, dirty = _commit()
         self.data: dict[str, Any] = {
             "bench": "proxy",
@@ -59,9 +61,9 @@ class Results:
             if text not in entry["configs"].values():
                 entry["configs"][f"{file} ({case})" if file in entry["configs"] else file] = text
 
-    def write(self, seconds: float) -> None:
+    def write(self) -> None:
         """Replace the file."""
-        self.data["seconds"] = round(seconds, 1)
+        self.data["seconds"] = round(time.monotonic() - self._began, 1)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self._path.with_suffix(".unfinished")
         unfinished.write_text(json.dumps(self.data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
-"""The run: for every case all contestants started, measured in turn, and ended.
+"""The run: for every case its contestants started, measured in turn, and ended.
 
-Owns the order of things and what is printed. May not live here: what a contestant or a case is, how to measure.
+Owns the order of things, and what is said and written while it goes. May not live here: what a contestant or a case
+is, how to measure.
 """
 
 from __future__ import annotations
@@ -8,127 +9,141 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-from bench.proxy import backend, measure, traffic, wrk
 from bench.proxy.cases import Case
-from bench.proxy.contestants.base import Contestant, Job, Started, until_it_answers
-from bench.proxy.install import SCRATCH
-from bench.proxy.measure import Bench, Figures
+from bench.proxy.contestants.base import Contestant, Started
+from bench.proxy.cpu import Meter
+from bench.proxy.measure import Figures
 from bench.proxy.plan import Progress, Turn, turns, words
-from bench.proxy.processes import Processes
+from bench.proxy.processes import BenchError, Processes
 from bench.proxy.results import Results, portable, shortened
-from bench.proxy.wrk import Load
+from bench.proxy.stage import Settings, Stage, find_model
 
-#: A contestant must serve by then. LiteLLM imports for ten seconds and more.
-_READY = 120.0
-
-
-class Settings(NamedTuple):
-    """How often, how long, where."""
-
-    runs: int
-    seconds: int
-    warm: int
-    seed: int
-    router_core: int
-    load_core: int
+#: Seconds that a measurement takes besides its load, and starting all contestants of a case.
+_AROUND, _START, _START_FRESH = 0.5, 12.0, 6.0
 
 
 class Runner:
     """Runs cases and writes what it finds."""
 
-    def __init__(self, settings: Settings, contestants: Mapping[str, Contestant], results: Results) -> None:
+    def __init__(
+        self, settings: Settings, contestants: Mapping[str, Contestant], results: Results, scratch: Path
+    ) -> None:
+        """`scratch`: an empty folder."""
+        self._scratch = scratch
         self._settings = settings
         self._contestants = contestants
         self._results = results
-        self._began = time.monotonic()
-        self._scratch = SCRATCH / "run"
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._progress = Progress(0.0)
 
     def run(self, cases: Sequence[Case]) -> None:
         """All of them."""
-        each = self._settings.seconds + self._settings.warm + 0.5
-        progress = Progress(sum(len(self._present(case)) * self._settings.runs * each for case in cases))
+        self._progress = Progress(sum(self.expected(case) for case in cases))
+        say(f"{len(cases)} cases, {self._settings.runs} runs each, about {words(self._progress.left)}")
         for case in cases:
-            self._say(f"{case.name}: {', '.join(self._present(case))}")
-            self._case(case, progress, each)
+            present = [name for name in case.contestants if name in self._contestants]
+            say(f"{case.name}: {', '.join(present)}")
+            began = time.monotonic()
+            if case.kind == "find":
+                self._alone(case, present)
+            else:
+                self._proxied(case, present)
+            self._progress.done(self.expected(case), time.monotonic() - began)
 
-    def _case(self, case: Case, progress: Progress, each: float) -> None:
+    def expected(self, case: Case) -> float:
+        """Seconds a case takes, roughly."""
+        many = sum(name in self._contestants for name in case.contestants)
+        each = max(self._settings.seconds, case.seconds) + self._settings.warm + _AROUND
+        if case.fresh:
+            return many * self._settings.runs * (each + _START_FRESH)
+        return many * self._settings.runs * each + (0 if case.kind == "find" else _START)
+
+    def _alone(self, case: Case, names: Sequence[str]) -> None:
+        """A case without a proxy."""
+        failed: set[str] = set()
+        for turn in turns(case.name, names, self._settings.runs, self._settings.seed):
+            with self._concerning(case, turn.contestant, failed):
+                self._record(case, turn, find_model(case, self._settings))
+
+    def _proxied(self, case: Case, names: Sequence[str]) -> None:
         directory = self._scratch / case.name
         directory.mkdir(parents=True)
-        both = (self._settings.router_core, self._settings.load_core)
-        load_cores = () if case.name.startswith("workers-") else both[1:]
-        names = traffic.models(case.models)
-        with Processes(directory) as processes:
-            _, port = backend.start(processes, names, load_cores, directory / "backend")
-            job = Job(
-                services=traffic.services(case.services, port, names),
-                workers=case.workers,
-                cores=both[: case.workers],
-                directory=directory,
-                streaming=case.kind in ("stream", "paced"),
-            )
-            bodies = traffic.bodies(case.body, names, case.bodies, self._settings.seed)
-            load = wrk.prepare(directory / "bodies", bodies, case.connections, case.close)
-            started = {name: self._start(name, case, job, processes) for name in self._present(case)}
-            bench = Bench(self._settings.seconds, self._settings.warm, load_cores)
-            for turn in turns(case.name, list(started), self._settings.runs, self._settings.seed):
-                at = time.monotonic()
-                self._turn(case, turn, bench, load, started)
-                progress.done(each, time.monotonic() - at)
-                self._say_status(f"{case.name} run {turn.run} of {self._settings.runs}", progress)
+        failed: set[str] = set()
+        with Processes(directory) as processes, ExitStack() as standing:
+            stage = Stage(case, self._settings, processes, directory)
+            started: dict[str, Started] = {}
+            for name in () if case.fresh else names:
+                with self._concerning(case, name, failed):
+                    started[name] = self._start(case, name, stage, standing)
+            for turn in turns(case.name, names, self._settings.runs, self._settings.seed):
+                if turn.contestant not in failed:
+                    self._status(f"{case.name}, run {turn.run} of {self._settings.runs}: {turn.contestant}")
+                    with self._concerning(case, turn.contestant, failed):
+                        self._turn(case, turn, stage, started)
+        shutil.rmtree(directory)  # access logs of gigabytes
 
-    def _turn(self, case: Case, turn: Turn, bench: Bench, load: Load, started: Mapping[str, Started]) -> None:
-        """One contestant measured once."""
-        mine = started[turn.contestant]
-        others = [other.process.pid for name, other in started.items() if name != turn.contestant]
-        figures = measure.json_requests(bench, load, mine.url, [mine.process.pid], others)
-        mine.process.require_alive()
-        self._record(case, turn, figures)
+    @contextmanager
+    def _concerning(self, case: Case, name: str, failed: set[str]) -> Iterator[None]:
+        """What goes wrong inside ends this contestant's part in this case, and nothing else."""
+        try:
+            yield
+        except BenchError as error:
+            failed.add(name)
+            say(f"  {name} takes no further part in {case.name}: {error}")
+            self._results.data["failed"].append({"case": case.name, "contestant": name, "why": portable(str(error))})
 
-    def _start(self, name: str, case: Case, job: Job, processes: Processes) -> Started:
+    def _start(self, case: Case, name: str, stage: Stage, standing: ExitStack) -> Started:
+        """Start a contestant that stands until `standing` is left, and note what it is."""
+        self._status(f"{case.name}: starting {name}")
         contestant = self._contestants[name]
-        directory = job.directory / name
-        directory.mkdir()
-        started = contestant.start(processes, job._replace(directory=directory))
-        until_it_answers(started, traffic.models(case.models), _READY)
-        ports = {started.port, job.services[0].port}
-        self._results.describe(
-            name,
-            case.name,
-            {
-                "version": contestant.version(),
-                "command": portable(" ".join([*started.process.pinned, *started.command]), ports),
-                "counted": contestant.counted,
-            },
-            {file: shortened(portable(text, ports)) for file, text in started.configs.items()},
-        )
+        started = standing.enter_context(stage.start(contestant))
+        ports = stage.ports(started)
+        facts = {
+            "version": contestant.version(),
+            "command": portable(" ".join([*started.process.pinned, *started.command]), ports),
+            "counted": contestant.counted,
+            "routing": contestant.routing,
+        }
+        configs = {file: shortened(portable(text, ports)) for file, text in started.configs.items()}
+        self._results.describe(name, case.name, facts, configs)
         return started
 
+    def _turn(self, case: Case, turn: Turn, stage: Stage, started: Mapping[str, Started]) -> None:
+        """One contestant measured once."""
+        with ExitStack() as standing:
+            if case.fresh:
+                started = {turn.contestant: self._start(case, turn.contestant, stage, standing)}
+            mine = started[turn.contestant]
+            others = Meter([root for name, other in started.items() if name != turn.contestant for root in other.roots])
+            began = time.monotonic()
+            figures = stage.measure(mine)
+            idle = others.stop().cpu_ns / 1e9 / (time.monotonic() - began)
+            mine.process.require_alive()
+            self._record(case, turn, {**figures, "others_cores": round(idle, 5)})
+
     def _record(self, case: Case, turn: Turn, figures: Figures) -> None:
-        head: Figures = {"case": case.name, **turn._asdict(), "unit": case.unit}
-        if figures["errors"] or not figures["units"]:
-            self._results.data["failed"].append({**head, **figures})
-        else:
-            self._results.data["measurements"].append({**head, **figures})
-        self._results.write(time.monotonic() - self._began)
-        failed = f", NOT A MEASUREMENT: {figures['errors']} errors" if figures["errors"] else ""
-        self._say(
-            f"  {case.name:14} {turn.run}.{turn.position} {turn.contestant:14}"
-            f" {figures['cpu_us_per_unit']:9} µs CPU a {case.unit}, {figures['per_second']:9} /s,"
-            f" p50 {figures['p50_ms']} ms, p99 {figures['p99_ms']} ms{failed}"
+        self._results.data["measurements"].append({"case": case.name, **turn._asdict(), "unit": case.unit, **figures})
+        self._results.write()
+        further = "".join(
+            f", {name} {figures[name]}"
+            for name in ("p50_ms", "p99_ms", "p50_us", "p99_us", "stalls", "bytes_per_stream")
+            if name in figures
+        )
+        wrong = f"  NOT A MEASUREMENT: {figures['errors']} errors" if figures["errors"] or not figures["units"] else ""
+        say(
+            f"  {turn.run}.{turn.position} {turn.contestant:14} {figures['cpu_us_per_unit']:>10} µs CPU a {case.unit},"
+            f" {figures['per_second']:>9} /s{further}{wrong}"
         )
 
-    def _present(self, case: Case) -> list[str]:
-        return [name for name in case.contestants if name in self._contestants]
-
-    def _say(self, text: str) -> None:
-        end = "\033[K\n" if sys.stdout.isatty() else "\n"
-        print(text, end=end, flush=True)
-
-    def _say_status(self, text: str, progress: Progress) -> None:
+    def _status(self, text: str) -> None:
         """A line that the next one overwrites; nothing where nobody looks."""
         if sys.stdout.isatty():
-            print(f"{text}, about {words(progress.left)} left\033[K\r", end="", flush=True)
+            print(f"{text}; about {words(self._progress.left)} left\033[K\r", end="", flush=True)
+
+
+def say(text: str) -> None:
+    """One line."""
+    print(text, end="\033[K\n" if sys.stdout.isatty() else "\n", flush=True)

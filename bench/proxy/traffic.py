@@ -86,5 +86,5 @@ def chat(model: str, size: int, rng: random.Random) -> bytes:
         text = " ".join(rng.choices(_WORDS, k=min(max(missing // 5, 4), 400)))[: max(missing - 30, 8)]
         messages.append({"role": ("assistant", "user")[len(messages) % 2], "content": text})
         missing -= len(text) + 30
-    frame = {"messages": messages, "model": model, "max_tokens": 256, "temperature": 0.7}
+    frame = {"model": model, "messages": messages, "max_tokens": 256, "temperature": 0.7}
     return json.dumps(frame, separators=(",", ":")).encode()

@@ -4,6 +4,7 @@ Owns the table of them. May not live here: what they do.
 """
 
 from bench.proxy.contestants.base import Contestant
+from bench.proxy.contestants.direct import Direct
 from bench.proxy.contestants.enginehouse import Enginehouse
 from bench.proxy.contestants.litellm import LiteLLM
 from bench.proxy.contestants.nginx import Nginx
@@ -16,5 +17,7 @@ _EVERYBODY: tuple[Contestant, ...] = (
     RustRouter("vllm-router", ("vllm-router",)),
     RustRouter("sglang-router", ("sglang-router", "launch")),
     LiteLLM(),
+    Direct("direct", across=False),
+    Direct("direct-across", across=True),
 )
 ALL = {contestant.name: contestant for contestant in _EVERYBODY}

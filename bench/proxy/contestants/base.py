@@ -29,7 +29,9 @@ class Job(NamedTuple):
     """Where it may run."""
     directory: Path
     """For its files; exists, empty."""
-    streaming: bool = False
+    streaming: bool
+    backend: Process
+    """For whoever goes there directly."""
 
 
 class Started(NamedTuple):
@@ -41,6 +43,13 @@ class Started(NamedTuple):
     command: Sequence[str]
     configs: Mapping[str, str]
     """Name to text of each file it was given."""
+    counted: bool = True
+    """Whether the processes below `process` are its own."""
+
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The trees of processes that are its own."""
+        return (self.process.pid,) if self.counted else ()
 
     @property
     def url(self) -> str:
@@ -54,6 +63,8 @@ class Contestant(Protocol):
     name: str
     counted: str
     """Which processes' time is its own, in words."""
+    routing: str
+    """How it chooses an engine, as it is started here, in words."""
 
     def install(self) -> None:
         """Bring it onto this machine. Raises `BenchError` where that is impossible."""

@@ -21,6 +21,7 @@ port = {port}
 workers = {workers}
 static_services = "{services}"
 max_idle_per_service = 1024
+access_log = "{log}"
 """
 
 
@@ -29,6 +30,7 @@ class Enginehouse:
 
     name = "enginehouse"
     counted = "all processes below the started one: supervisor, control and workers"
+    routing = "by the model in the body, in turn among the services that serve it"
 
     def install(self) -> None:
         """Nothing to do: the bench runs in its environment."""
@@ -53,7 +55,12 @@ class Enginehouse:
         ]
         listed = "[\n" + ",\n".join(map(json.dumps, services)) + "\n]\n"
         (job.directory / "services.json").write_text(listed, encoding="utf-8")
-        config = _CONFIG.format(port=port, workers=job.workers, services=job.directory / "services.json")
+        config = _CONFIG.format(
+            port=port,
+            workers=job.workers,
+            services=job.directory / "services.json",
+            log=job.directory / "access.log",
+        )
         (job.directory / "house.toml").write_text(config, encoding="utf-8")
         command = [str(Path(sys.executable).with_name("enginehouse")), "router"]
         command += ["--config", str(job.directory / "house.toml")]

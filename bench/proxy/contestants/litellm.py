@@ -20,6 +20,7 @@ class LiteLLM:
 
     name = "litellm"
     counted = "all processes below the started one: one Python process with uvicorn"
+    routing = "by the model in the body, at random among the services that serve it"
 
     def install(self) -> None:
         """From PyPI, into an environment of its own."""

@@ -47,6 +47,7 @@ class Nginx:
     """nginx, with its own default buffering of request bodies or with enough memory for them."""
 
     counted = "all processes below the started one: master and workers"
+    routing = "in turn, whatever the model"
 
     def __init__(self, name: str, body_memory: str = "") -> None:
         """`body_memory`: `client_body_buffer_size`, "" for the default of 16k, beyond which bodies go to a file."""

@@ -22,6 +22,7 @@ class RustRouter:
     """`vllm-router` or `sglang-router launch`."""
 
     counted = "all processes below the started one: Python as launcher, in which the Rust router runs with its threads"
+    routing = "in turn, whatever the model"
 
     def __init__(self, name: str, words: Sequence[str]) -> None:
         """`words`: the program of its environment and what stands before the options."""
