@@ -7,6 +7,7 @@ environment. May not live here: anything that could be decided or tested without
 from __future__ import annotations
 
 import asyncio
+import errno
 import fnmatch
 import json
 import logging
@@ -45,6 +46,7 @@ def run_router(config: RouterConfig) -> int:
     from enginehouse.supervisor.router import supervise
 
     try:
+        _try_access_log(config.access_log)
         engine_access(config)
         read_token(config.registry_token_file)
         networks(config.trusted_proxies)
@@ -53,6 +55,20 @@ def run_router(config: RouterConfig) -> int:
         print(f"router: {error}", file=sys.stderr)
         return 2
     return supervise(config, msgspec.json.encode(config))
+
+
+def _try_access_log(path: str) -> None:
+    """A log that cannot be written is told before anything starts. Raises `ConfigError`."""
+    from enginehouse.data.log_file import STANDARD_OUTPUT, open_log
+
+    if path in ("", STANDARD_OUTPUT):
+        return
+    try:
+        os.close(open_log(path))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a pipe whose reader will come
+            hint = "make its directory writable for this user, or choose another file"
+            raise ConfigError(f"{path}: {error.strerror}; {hint}", key="access_log") from None
 
 
 def run_babysitter(config: BabysitterConfig) -> int:
@@ -92,7 +108,12 @@ def _run_worker(config: RouterConfig, given: dict[str, Any]) -> int:
 
     worker = Worker(config, _shared(given), given["index"], given["api_path"])
     listener = socket.socket(fileno=given["listener"])
-    return _until_stopped(lambda stop: worker.run(listener, given["wire_path"], stop))
+    try:
+        return _until_stopped(
+            lambda stop: worker.run(listener, given["wire_path"], stop), reopen=worker.access_log.reopen
+        )
+    finally:
+        worker.access_log.close()
 
 
 def _run_control(config: RouterConfig, given: dict[str, Any]) -> int:
@@ -123,14 +144,17 @@ def _shared(given: dict[str, Any]) -> Shared:
     return Shared(memoryview(memory))
 
 
-def _until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
-    """Run `main(stop)` on uvloop; `stop` is set by SIGTERM and SIGINT."""
+def _until_stopped(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], reopen: Callable[[], None] = lambda: None
+) -> int:
+    """Run `main(stop)` on uvloop; `stop` is set by SIGTERM and SIGINT, `reopen` called on SIGUSR1."""
     import uvloop
 
     async def run() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, reopen)
         await main(stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -38,21 +38,21 @@ def test_the_filter_agrees_with_its_definition(
     memory = shared()
     for slot in ejected:
         memory.eject(slot, NOW + 1)
-    found = candidates(members, tried, memory.ejected_until, NOW, cache_type)
+    found = candidates(members, tried, memory, NOW, cache_type)
     assert [m.name for m in found] == oracle(members, tried, ejected, cache_type)
 
 
 def test_where_nothing_is_filtered_nothing_is_copied() -> None:
     members = services(1, 1, 1)
-    assert candidates(members, (), shared().ejected_until, NOW, "") is members
+    assert candidates(members, (), shared(), NOW, "") is members
 
 
 def test_an_ejection_ends_at_its_deadline() -> None:
     members = services(1, 1)
     memory = shared()
     memory.eject(0, NOW)
-    assert len(candidates(members, (), memory.ejected_until, NOW - 0.1, "")) == 1
-    assert len(candidates(members, (), memory.ejected_until, NOW, "")) == 2
+    assert len(candidates(members, (), memory, NOW - 0.1, "")) == 1
+    assert len(candidates(members, (), memory, NOW, "")) == 2
 
 
 def test_if_all_are_ejected_all_are_used_but_never_one_that_was_tried() -> None:
@@ -60,12 +60,12 @@ def test_if_all_are_ejected_all_are_used_but_never_one_that_was_tried() -> None:
     memory = shared()
     for slot in range(3):
         memory.eject(slot, NOW + 10)
-    assert [s.name for s in candidates(members, ("s1",), memory.ejected_until, NOW, "")] == ["s0", "s2"]
-    assert list(candidates(members, ("s0", "s1", "s2"), memory.ejected_until, NOW, "")) == []
+    assert [s.name for s in candidates(members, ("s1",), memory, NOW, "")] == ["s0", "s2"]
+    assert list(candidates(members, ("s0", "s1", "s2"), memory, NOW, "")) == []
 
 
 def test_the_cache_type_is_a_preference_and_not_a_condition() -> None:
     members = (service("a", 0, cache_type="static"), service("b", 1, cache_type="paged"))
     memory = shared()
-    assert [s.name for s in candidates(members, (), memory.ejected_until, NOW, "static")] == ["a"]
-    assert [s.name for s in candidates(members, ("a",), memory.ejected_until, NOW, "static")] == ["b"]
+    assert [s.name for s in candidates(members, (), memory, NOW, "static")] == ["a"]
+    assert [s.name for s in candidates(members, ("a",), memory, NOW, "static")] == ["b"]

@@ -28,6 +28,8 @@ from enginehouse.supervisor.signals import Waiter
 GRACE: Final = 5.0
 #: What a part may take after a second signal until it is killed. Seconds.
 HURRY: Final = 2.0
+#: By then a router takes signals. Seconds.
+SETTLED: Final = 3.0
 
 
 class House:
@@ -50,12 +52,21 @@ class House:
         while not self._waiter.stop_asked:
             self._keeper.tick()
             look_at = self._progress.look(time.monotonic())
+            self._pass_on_reopen(router)
             self._waiter.wait(max(0.0, min(self._keeper.next_start, look_at) - time.monotonic()))
         self._stop(registry, router, babysitters)
         for end in (lifeline, lifeline_end):
             os.close(end)
         self._waiter.close()
         return 0
+
+    def _pass_on_reopen(self, router: list[Child]) -> None:
+        """SIGUSR1: the router's access log was moved away. A router that has just begun would die of the signal."""
+        now = time.monotonic()
+        if self._waiter.reopen_asked and all(child.alive and now - child.started >= SETTLED for child in router):
+            self._waiter.reopen_asked = False
+            for child in router:
+                child.signal(signal.SIGUSR1)
 
     def _start(self, lifeline: int) -> tuple[list[Child], list[Child], list[Child]]:
         """Everything at once: the parts find each other in whatever order they come."""

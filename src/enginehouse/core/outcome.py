@@ -109,16 +109,10 @@ class Outcome(enum.Enum):
     CUT_AT_STOP = "cut_at_stop"
     BUG = "bug"
 
-    @property
-    def row(self) -> Row:
-        """This outcome's line of the table."""
-        return TABLE[self]
-
-    @property
-    def termination(self) -> str:
-        """Two letters: who ended it, in which phase ("--" for a whole answer)."""
-        row = TABLE[self]
-        return row.who.value + row.phase.value
+    row: Row
+    """This outcome's line of the table."""
+    termination: str
+    """Two letters: who ended it, in which phase ("--" for a whole answer)."""
 
 
 TABLE: dict[Outcome, Row] = {
@@ -157,3 +151,7 @@ TABLE: dict[Outcome, Row] = {
     Outcome.CUT_AT_STOP: Row(0, BUSY, "server_is_overloaded", _R, Phase.BODY),
     Outcome.BUG: Row(500, SERVER, "internal_error", _R, Phase.BODY),
 }
+
+for _outcome, _row in TABLE.items():
+    _outcome.row = _row
+    _outcome.termination = _row.who.value + _row.phase.value

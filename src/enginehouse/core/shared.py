@@ -19,7 +19,8 @@ ID_ENTRIES = 65536
 _BEATS = 0
 _STATES = _BEATS + 8 * MAX_WORKERS
 _EJECTED = _STATES + 8 * MAX_WORKERS
-_IDS = _EJECTED + 8 * MAX_SERVICES
+_LATEST = _EJECTED + 8 * MAX_SERVICES
+_IDS = _LATEST + 8
 _LOADS = _IDS + 16 * ID_ENTRIES
 #: Row of the router's own paths, which workers proxy to control as to any other service; never given to a service.
 CONTROL_SLOT = MAX_SERVICES - 1
@@ -46,6 +47,8 @@ class Shared:
         self.beats: memoryview[float] = part(_BEATS, 8 * MAX_WORKERS).cast("d")
         self.states = part(_STATES, 8 * MAX_WORKERS).cast("q")
         self.ejected_until: memoryview[float] = part(_EJECTED, 8 * MAX_SERVICES).cast("d")
+        self.latest_ejection: memoryview[float] = part(_LATEST, 8).cast("d")
+        """One item: after this time nobody is ejected. So mostly one look is enough."""
         self._ids = part(_IDS, 16 * ID_ENTRIES).cast("Q")
         rows = [part(_LOADS + w * 4 * MAX_SERVICES, 4 * MAX_SERVICES) for w in range(MAX_WORKERS)]
         self.loads = [row.cast("i") for row in rows]
@@ -66,6 +69,8 @@ class Shared:
 
     def eject(self, slot: int, until: float) -> None:
         """No requests for this service before `until`; a later deadline set by somebody else stays."""
+        if until > self.latest_ejection[0]:
+            self.latest_ejection[0] = until
         if until > self.ejected_until[slot]:
             self.ejected_until[slot] = until
 

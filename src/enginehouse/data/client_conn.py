@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
+from enginehouse.data.log_entries import refused
 from enginehouse.data.request_reader import RequestReader, Stage
 from enginehouse.wire import errors, http1
 
@@ -52,7 +53,8 @@ class ClientConn(asyncio.Protocol):
         # the connection
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.phase = Phase.READING
-        self._due = worker.now() + worker.config.keepalive_timeout
+        self._due = 0.0
+        """0.0: counted from the next look (`expire`)."""
         self._stage_since = 0.0
         self._write_full_since = 0.0
         # requests
@@ -154,14 +156,15 @@ class ClientConn(asyncio.Protocol):
         """Answer it, or let it wait for the one before."""
         if surplus:
             self._keep(surplus)
-        if len(self._waiting) < MAX_PIPELINED:
+        if self.phase is Phase.READING and not self._waiting:
+            self._begin(request)
+        elif len(self._waiting) < MAX_PIPELINED:
             self._waiting.append(request)
-            self._start_next()
-            return
-        self._reader.over = True
-        self.worker.give_body(len(request.body))
-        text = f"More than {MAX_PIPELINED} requests were sent ahead of their answers."
-        self._refuse(request, Outcome.BAD_REQUEST, text)
+        else:
+            self._reader.over = True
+            self.worker.give_body(len(request.body))
+            text = f"More than {MAX_PIPELINED} requests were sent ahead of their answers."
+            self._refuse(request, Outcome.BAD_REQUEST, text)
 
     def request_refused(self, request: Request, outcome: Outcome, message: str) -> None:
         """Answer a request that was not even whole, behind the answers before it, and close."""
@@ -190,22 +193,27 @@ class ClientConn(asyncio.Protocol):
 
     # -- answering -----------------------------------------------------------------------------------------------------
 
+    def _begin(self, request: Request) -> None:
+        self.phase = Phase.BUSY
+        self._answering = request
+        try:
+            self.worker.begin(self, request)
+        except Exception as error:  # whatever it was, the client gets an answer
+            self.bug(error)
+
     def _start_next(self) -> None:
         """Answer waiting requests in order; a loop, because many may be answered at once."""
         if self._starting:
             return
         self._starting = True
-        while self._waiting and self.driver is None and self.phase in (Phase.READING, Phase.BUSY):
-            self.phase = Phase.BUSY
-            request = self._answering = self._waiting.popleft()
-            try:
-                self.worker.begin(self, request)
-            except Exception as error:  # whatever it was, the client gets an answer
-                self.bug(error)
+        while self._waiting and self.phase is Phase.READING:
+            request = self._waiting.popleft()
+            request.begun = self.worker.now()
+            self._begin(request)
         self._starting = False
         if self.driver is None and not self._waiting and self._then_refuse is not None:
-            refused, self._then_refuse = self._then_refuse, None
-            self._refuse(*refused)
+            late, self._then_refuse = self._then_refuse, None
+            self._refuse(*late)
 
     def answered(self, keep: bool) -> None:
         """The request is answered. `keep`: the connection may carry another one."""
@@ -217,23 +225,33 @@ class ClientConn(asyncio.Protocol):
             self.close_gently()
             return
         self.phase = Phase.READING
-        self._due = self.worker.now() + self.worker.config.keepalive_timeout
-        self._start_next()
-        if self.phase is Phase.READING and self._pending and not self._feeding:
+        self._due = 0.0
+        if self._waiting or self._then_refuse is not None:
+            self._start_next()
+        if self._pending and self.phase is Phase.READING and not self._feeding:
             self._feed(self._take_pending())
 
     def refuse_whole(self, request: Request, dialect: errors.Dialect, problem: errors.Unreadable) -> None:
         """Answer a request that is whole but cannot be accepted; the connection stays."""
         keep = request.keep_alive and not self.worker.stopping
-        self.transport.write(replies.unreadable(self.worker, request, dialect, problem, keep))
+        self._tell(request, dialect, problem, keep)
         self.answered(keep)
 
     def _refuse(self, request: Request, outcome: Outcome, message: str) -> None:
         if self.driver is not None or self._waiting:
             self._then_refuse = (request, outcome, message)
             return
-        self.transport.write(replies.refusal(self.worker, request, outcome, message))
+        dialect = self.worker.classify(request.head.method, request.head.target).dialect
+        self._tell(request, dialect, errors.Unreadable(outcome, message), False)
         self.close_gently()
+
+    def _tell(self, request: Request, dialect: errors.Dialect, problem: errors.Unreadable, keep: bool) -> None:
+        worker = self.worker
+        sent = worker.id_of(request)
+        self.transport.write(replies.unreadable(request, sent, dialect, problem, keep))
+        if worker.access_log.is_on:
+            status = problem.outcome.row.status
+            worker.access_log.add(refused(request, sent, worker.now(), problem.outcome, status))
 
     def _take_pending(self) -> bytes:
         pending, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
@@ -272,7 +290,7 @@ class ClientConn(asyncio.Protocol):
 
     def _drop_answering(self) -> None:
         request, self._answering = self._answering, None
-        if request is not None:
+        if request is not None and request.body:
             self.worker.give_body(len(request.body))
 
     def _drop_bodies(self) -> None:
@@ -302,6 +320,8 @@ class ClientConn(asyncio.Protocol):
         elif self.phase is Phase.TUNNEL:
             if self.tunnel is not None:
                 self.tunnel.expire(now)
+        elif not self._due:
+            self._due = now + self.worker.config.keepalive_timeout
         elif now < self._due:
             return
         elif self.is_idle:

@@ -48,7 +48,7 @@ class Counters:
     def release(self, service: Service, outcome: Outcome, first_byte_after: float, now: float) -> bool:
         """The attempt ended: the one place that releases its slot and counts it. Returns whether it blames the service.
 
-        `first_byte_after` is in seconds, negative when no byte came.
+        `now` is the clock of the ejections. `first_byte_after` is in seconds, negative when no byte came.
         """
         slot = service.slot
         self.row[slot] -= 1

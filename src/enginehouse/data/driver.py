@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Final
 
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
+from enginehouse.data.access_log import BATCH
 from enginehouse.data.engine_conn import EngineConn
 from enginehouse.data.engine_pool import Upstream
+from enginehouse.data.held import HeldError, may_hold
+from enginehouse.data.log_entries import entry
 from enginehouse.data.relay import Relay, whole_answer
 from enginehouse.data.request import Request
 from enginehouse.data.tunnel import Tunnel
 from enginehouse.machines.exchange import Answer, Break, Command, Connect, Event, Exchange, Finish, PassOn, Refuse
 from enginehouse.policy.choose import Choice, Refusal, choose
 from enginehouse.policy.retry import backoff
-from enginehouse.wire import errors
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect
 from enginehouse.wire.http1 import Framing, answer_framing
@@ -33,41 +35,10 @@ if TYPE_CHECKING:
 
 #: Control answers by then or not at all; engines have times of their own. Seconds.
 CONTROL_TIMEOUT: Final = 10.0
-#: Requests after which llama.cpp closes a connection (cpp-httplib's keep-alive maximum, less one).
-LLAMA_CPP_USES: Final = 99
-#: An engine's error body up to this size is looked at and put into the dialect of the request.
-MAX_ERROR_BODY: Final = 64 * 1024
-
-
-#: Outcomes after which the engine's answer was read whole.
-_ENDED: Final = (Outcome.ANSWERED, Outcome.REJECTED)
 
 
 class Driver:
     """Runs one exchange."""
-
-    __slots__ = (
-        "_alive",
-        "_conn",
-        "_connecting",
-        "_due",
-        "_engine",
-        "_exchange",
-        "_first_byte_after",
-        "_full",
-        "_gathered",
-        "_head",
-        "_keep",
-        "_plan",
-        "_relay",
-        "_request",
-        "_reused",
-        "_sent",
-        "_status",
-        "_upstream",
-        "_why",
-        "_worker",
-    )
 
     def __init__(self, worker: Worker, conn: ClientConn, request: Request, plan: Plan) -> None:
         self._worker = worker
@@ -77,9 +48,9 @@ class Driver:
         self._exchange = Exchange(self._choose)
         # times, monotonic seconds
         self._sent = 0.0
-        self._first_byte_after = -1.0
+        self._first_byte = 0.0
+        self._limit = 0.0
         self._due = 0.0
-        self._alive = False
         # the attempt
         self._upstream: Upstream | None = None
         self._engine: EngineConn | None = None
@@ -87,11 +58,11 @@ class Driver:
         self._reused = False
         self._why = ""
         # the answer
-        self._status = 0
         self._head: AnswerHead | None = None
-        self._gathered: bytearray | None = None
+        self._held: HeldError | None = None
         self._relay: Relay | None = None
-        self._keep: bool | None = None
+        self._whole = -1
+        """Bytes of an answer that was passed on at once, without a relay."""
         self._full = False
 
     def start(self) -> None:
@@ -101,12 +72,11 @@ class Driver:
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def _choose(self, tried: tuple[str, ...]) -> Choice | Refusal:
-        if self._plan.own:
-            return self._worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
         worker, ask = self._worker, self._plan.ask
-        return choose(
-            worker.table, ask, tried, worker.loads, worker.now(), worker.turn(ask.model, not tried), worker.rng
-        )
+        if self._plan.own:
+            return worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
+        turn = worker.turn(ask.model, not tried)
+        return choose(worker.table, ask, tried, worker.loads, worker.now(), turn, worker.rng)
 
     def _do(self, command: Command) -> None:
         if isinstance(command, Connect):
@@ -130,32 +100,33 @@ class Driver:
         upstream = self._upstream = worker.pool.upstream(service)
         worker.counters.take(service)
         self._reused = False
-        self._first_byte_after = -1.0
-        self._head = self._gathered = None
-        self._due = worker.now() + worker.config.connect_timeout
-        wait = backoff(command.rejections, worker.rng) if command.rejections else 0.0
-        if wait:
+        self._first_byte = 0.0
+        self._head = self._held = None
+        self._wait_for(worker.config.connect_timeout)
+        if command.rejections:
+            wait = backoff(command.rejections, worker.rng)
             self._connecting = asyncio.get_running_loop().call_later(wait, self._open, upstream, command.fresh)
         else:
             self._open(upstream, command.fresh)
 
     def _open(self, upstream: Upstream, fresh: bool) -> None:
-        conn = None if fresh else self._worker.pool.lend(upstream)
+        pool = self._worker.pool
+        conn = None if fresh else pool.lend(upstream)
         if conn is not None:
             self._reused = True
             self._send(conn)
-            return
-        self._connecting = self._worker.pool.connect(upstream, self._send, self._connect_failed)
+        else:
+            self._connecting = pool.connect(upstream, self._send, self._connect_failed)
 
     def _send(self, conn: EngineConn) -> None:
         """A connection is there: send the request on it."""
         self._connecting = None
         self._engine = conn
-        assert self._upstream is not None
-        plan = self._plan
-        self._sent = now = self._worker.now()
-        self._due = now + (CONTROL_TIMEOUT if plan.own else self._worker.config.first_byte_timeout)
-        conn.send(self, self._request.head.method, plan.engine_head(self._upstream), plan.body)
+        upstream, plan = self._upstream, self._plan
+        assert upstream is not None
+        self._sent = self._worker.now()
+        self._wait_for(CONTROL_TIMEOUT if plan.own else self._worker.config.first_byte_timeout)
+        conn.send(self, self._request.head.method, plan.engine_head(upstream), plan.body)
 
     def _connect_failed(self, outcome: Outcome, why: str) -> None:
         self._connecting = None
@@ -174,46 +145,79 @@ class Driver:
             return
         worker = self._worker
         now = worker.now()
-        if self._reused and outcome is Outcome.BROKE_BEFORE_HEAD and self._first_byte_after < 0:
+        if self._reused and outcome is Outcome.BROKE_BEFORE_HEAD and not self._first_byte:
             worker.counters.release_uncounted(upstream.service)
-        elif worker.counters.release(upstream.service, outcome, self._first_byte_after, now):
-            worker.service_failed()
+        else:
+            waited = self._first_byte - self._sent if self._first_byte else -1.0
+            if worker.counters.release(upstream.service, outcome, waited, now):
+                worker.service_failed()
         if engine is not None:
             if self._full and not engine.lost:
                 engine.transport.resume_reading()
-            if outcome in _ENDED and engine.reusable and not self._closes_after_this(engine):
+            ended = outcome is Outcome.ANSWERED or outcome is Outcome.REJECTED
+            if ended and engine.reusable:
                 worker.pool.give_back(engine, now)
             else:
                 engine.abort()
 
-    def _closes_after_this(self, engine: EngineConn) -> bool:
-        """llama.cpp closes after a stream, an error and its 100th answer, whatever its Keep-Alive header says."""
-        head = self._head
-        if head is None or head.server != b"llama.cpp":
-            return False
-        return head.is_event_stream or self._status >= 400 or engine.uses >= LLAMA_CPP_USES
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def _refuse(self, outcome: Outcome, message: str) -> None:
         """No answer of an engine reached the client: an error of our own."""
         if self._plan.switched:
             self._conn.transport.write(close_frame(1013, message))
-            self._conn.answered(False)
+            self._over(outcome, 101, False)
             return
         keep = self._request.keep_alive and not self._worker.stopping
         body = replies.error(self._request, self._plan.route.dialect, outcome, message, None, self._our_lines(), keep)
         self._conn.transport.write(body)
-        self._conn.answered(keep)
+        self._over(outcome, outcome.row.status, keep)
 
     def _break(self, outcome: Outcome) -> None:
         assert self._relay is not None
         self._attempt_over(outcome)
         self._relay.break_off(outcome, self._plan.route.dialect)
-        self._conn.answered(False)
+        self._over(outcome, self._status, False)
 
     def _finish(self, outcome: Outcome) -> None:
         self._attempt_over(outcome)
-        if outcome is Outcome.ANSWERED:
-            self._conn.answered(self._relay.keep if self._relay is not None else bool(self._keep))
+        if outcome is Outcome.CLIENT_LEFT or outcome is Outcome.CLIENT_STALLED:
+            self._log(outcome, self._status)  # nobody is there to be told
+        elif outcome is not Outcome.ANSWERED:
+            return  # a bug: the client's connection tells of it
+        elif self._relay is not None:
+            self._over(outcome, self._status, self._relay.keep)
+        else:
+            self._over(outcome, self._status, self._request.keep_alive and not self._worker.stopping)
+
+    def _pass_on(self) -> None:
+        self._relay_held()
+        assert self._relay is not None
+        self._relay.end()
+        self._over(Outcome.REJECTED, self._status, self._relay.keep)
+
+    def _over(self, outcome: Outcome, status: int, keep: bool) -> None:
+        self._log(outcome, status)
+        self._conn.answered(keep)
+
+    @property
+    def _status(self) -> int:
+        return self._head.status if self._head is not None else 0
+
+    def _log(self, outcome: Outcome, status: int) -> None:
+        log = self._worker.access_log
+        if not log.is_on:
+            return
+        now, choice, head = self._worker.now(), self._exchange.choice, self._head
+        service = choice.service.name if choice is not None else ""
+        sent = self._relay.sent if self._relay is not None else max(self._whole, 0)
+        stream = head is not None and head.is_event_stream
+        times = now, self._first_byte
+        log.add(
+            entry(self._request, self._plan, times, service, self._exchange.attempts, outcome, status, sent, stream)
+        )
+        if len(log.waiting) >= BATCH:
+            log.flush(now)
 
     # -- the answer (engine_conn.Holder) -------------------------------------------------------------------------------
 
@@ -225,57 +229,45 @@ class Driver:
             self.answer_read(True)
             return
         request, worker = self._request, self._worker
-        self._first_byte_after = worker.now() - self._sent
+        self._first_byte = worker.now()
         self._head = head
-        self._status = head.status
-        keep = self._keep = request.keep_alive and not worker.stopping
+        self._whole = len(body)
+        keep = request.keep_alive and not worker.stopping
         self._conn.transport.write(whole_answer(head, self._our_lines(), request.head.version, keep, body))
         self._do(self._exchange.handle(Event.ENDED))
 
     def answer_head(self, head: AnswerHead, length: int | None) -> Framing:
         """The commit point: from here on nothing is tried again. Errors in a foreign shape wait for their body."""
-        now = self._worker.now()
-        self._first_byte_after = now - self._sent
-        self._due = now + self._worker.config.idle_timeout
-        self._status = status = head.status
+        worker, method = self._worker, self._request.head.method
+        self._first_byte = worker.now()
+        self._wait_for(worker.config.idle_timeout)
         self._head = head
-        framing = answer_framing(self._request.head.method, status, head.chunked, length)
-        if status == 101:
+        framing = answer_framing(method, head.status, head.chunked, length)
+        if head.status == 101:
             return framing
         if self._plan.switched:
-            self.answer_broke(Outcome.BAD_RESPONSE, f"it answered {status} to the WebSocket's handshake")
-            return framing
-        if status >= 400 and not self._plan.own and self._may_hold(head, length):
-            self._gathered = bytearray()
+            self.answer_broke(Outcome.BAD_RESPONSE, f"it answered {head.status} to the WebSocket's handshake")
+        elif not self._plan.own and may_hold(worker.config, method, head, length):
+            self._held = HeldError(head)
         else:
             self._relay_head(head, framing, length)
         return framing
 
-    def _may_hold(self, head: AnswerHead, length: int | None) -> bool:
-        """Whether an error waits for its body: to be tried elsewhere, or to be put into the client's dialect."""
-        config = self._worker.config
-        return (
-            (self._status in config.retry_statuses or not config.verbatim_errors)
-            and self._request.head.method != b"HEAD"
-            and not head.encoded
-            and not head.is_event_stream
-            and (length is None or length <= MAX_ERROR_BODY)
-        )
-
-    def _relay_head(self, head: AnswerHead, framing: Framing, length: int | None) -> None:
+    def _relay_head(self, head: AnswerHead, framing: Framing, length: int | None) -> Relay:
         relay = self._relay = Relay(self._conn.transport)
         keep = self._request.keep_alive and not self._worker.stopping
         relay.head(head, framing, length, self._our_lines(), self._request.head.version, keep)
         if head.is_event_stream:
             relay.watch_events(named=self._plan.route.dialect is Dialect.RESPONSES)
-        if self._plan.route.makes_id and self._status < 300:
+        if self._plan.route.makes_id and head.status < 300:
             relay.watch_for_id()
+        return relay
 
     def answer_chunk(self, chunk: bytes, start: int) -> None:
         """One read is one chunk: mostly an event of a stream."""
         relay = self._relay
         if relay is not None and relay.takes_chunks:
-            self._alive = True
+            self._due = 0.0
             relay.chunk(chunk, start)
         else:
             self.answer_body(chunk[start:-2])
@@ -283,25 +275,17 @@ class Driver:
 
     def answer_body(self, data: bytes) -> None:
         """Some bytes of the body."""
-        self._alive = True
+        self._due = 0.0
         if self._relay is not None:
             self._relay.body(data)
-        elif self._gathered is not None:
-            self._gathered += data
-            if len(self._gathered) > MAX_ERROR_BODY:
-                assert self._head is not None
-                self._relay_gathered(self._head, bytes(self._gathered), Framing.CHUNKED)
-
-    def _relay_gathered(self, head: AnswerHead, body: bytes, framing: Framing) -> None:
-        self._gathered = None
-        self._relay_head(head, framing, len(body))
-        assert self._relay is not None
-        self._relay.body(body)
+        elif self._held is not None and not self._held.add(data):
+            held, self._held = self._held, None
+            self._relay_head(held.head, Framing.CHUNKED, None).body(held.body)
 
     def answer_read(self, ended: bool) -> None:
         """Write what one read brought; at the end of the answer, finish."""
-        if ended and self._gathered is not None:
-            if self._status in self._worker.config.retry_statuses:
+        if ended and self._held is not None:
+            if self._held.head.status in self._worker.config.retry_statuses:
                 self._attempt_over(Outcome.REJECTED)
                 self._do(self._exchange.handle(Event.REJECTED, Outcome.REJECTED))
                 return
@@ -309,42 +293,26 @@ class Driver:
         relay = self._relay
         if relay is None:
             return
-        if not ended:
-            relay.flush()
-            if relay.found_id:
-                self._remember(relay)
-            return
-        if relay.cut_short:
+        if ended and relay.cut_short:
             self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.BROKE_MIDWAY))
             return
-        relay.end()
-        if relay.found_id:
-            self._remember(relay)
-        self._do(self._exchange.handle(Event.ENDED))
-
-    def _pass_on(self) -> None:
-        self._relay_held()
-        assert self._relay is not None
-        self._relay.end()
-        self._conn.answered(self._relay.keep)
+        if ended:
+            relay.end()
+        else:
+            relay.flush()
+        if relay.found_id and self._upstream is not None:
+            self._worker.remember(relay.found_id, self._upstream.service)
+            relay.found_id = ""
+        if ended:
+            self._do(self._exchange.handle(Event.ENDED))
 
     def _relay_held(self) -> None:
         """Pass on an engine's error, in the shape that the client's SDK expects."""
-        head = self._head
-        assert self._gathered is not None
-        assert head is not None
-        body = bytes(self._gathered)
+        held, self._held = self._held, None
+        assert held is not None
         verbatim = self._worker.config.verbatim_errors
-        better = None if verbatim else errors.normalise(self._status, body, self._plan.route.dialect)
-        if better is not None:
-            body = better
-            head = head.with_json()
-        self._relay_gathered(head, body, Framing.LENGTH)
-
-    def _remember(self, relay: Relay) -> None:
-        if self._upstream is not None:
-            self._worker.remember(relay.found_id, self._upstream.service)
-        relay.found_id = ""
+        head, body = (held.head, held.body) if verbatim else held.in_shape(self._plan.route.dialect)
+        self._relay_head(head, Framing.LENGTH, len(body)).body(body)
 
     def answer_upgraded(self, surplus: bytes) -> None:
         """101: from here on bytes go both ways untouched."""
@@ -357,6 +325,7 @@ class Driver:
     def _tunnel_closed(self, outcome: Outcome) -> None:
         self._exchange.handle(Event.ENDED, outcome)
         self._attempt_over(outcome)
+        self._log(outcome, self._status)
 
     def answer_broke(self, outcome: Outcome, error: str) -> None:
         """The connection died or sent garbage; before or after the commit point."""
@@ -364,7 +333,7 @@ class Driver:
         if self._relay is not None:
             self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.BROKE_MIDWAY))
             return
-        reused = self._reused and self._first_byte_after < 0
+        reused = self._reused and not self._first_byte
         self._attempt_over(outcome)
         self._do(self._exchange.handle(Event.BROKE_EARLY, outcome, reused))
 
@@ -387,7 +356,7 @@ class Driver:
     def client_free(self) -> None:
         """The client reads again."""
         self._full = False
-        self._due = self._worker.now() + self._worker.config.idle_timeout
+        self._due = 0.0
         if self._engine is not None and not self._engine.lost:
             self._engine.transport.resume_reading()
 
@@ -403,15 +372,19 @@ class Driver:
         """A bug: let everything go. Returns whether a part of an answer was sent already."""
         self._attempt_over(Outcome.BUG)
         self._do(self._exchange.handle(Event.STOPPED, Outcome.BUG))
-        return self._relay is not None or self._keep is not None
+        return self._relay is not None or self._whole >= 0
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
+    def _wait_for(self, limit: float) -> None:
+        """What is waited for now may take `limit` seconds, counted from the next look (`expire`)."""
+        self._limit = limit
+        self._due = 0.0
+
     def expire(self, now: float) -> None:
         """Called a few times a second: connect, first byte and idle have a deadline each."""
-        if self._alive or self._full:
-            self._alive = False
-            self._due = now + self._worker.config.idle_timeout
+        if not self._due or self._full:
+            self._due = now + self._limit
         elif now >= self._due:
             self._timed_out()
 

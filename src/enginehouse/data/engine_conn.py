@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: A body up to this size goes out in one write with its head.
 _TINY: Final = 64 * 1024
+#: Requests after which llama.cpp closes a connection (cpp-httplib's keep-alive maximum, less one).
+_LLAMA_CPP_USES: Final = 99
 
 
 class Holder(Protocol):
@@ -122,16 +124,22 @@ class EngineConn(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """True after a complete answer that leaves the connection clean."""
+        head = self._head
         return (
             self._complete
-            and self._head is not None
-            and self._head.keep_alive
+            and head is not None
+            and head.keep_alive
+            and not (head.server == b"llama.cpp" and self._llama_cpp_closes(head))
             and not self._surplus
             and not self.lost
             and self._framing is not Framing.EOF
             and not (self._framing is Framing.NONE and self._method == b"HEAD")
             and self.transport.get_write_buffer_size() == 0
         )
+
+    def _llama_cpp_closes(self, head: AnswerHead) -> bool:
+        """It closes after a stream, an error and its 100th answer, whatever its Keep-Alive header says."""
+        return head.is_event_stream or head.status >= 400 or self.uses >= _LLAMA_CPP_USES
 
     def release(self) -> None:
         """The holder is done with it; late events reach nobody."""

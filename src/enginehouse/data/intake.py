@@ -74,7 +74,7 @@ def read_plan(worker: Worker, request: Request, route: Route, realtime_model: st
         raise Unreadable(route.outcome, "")
     head = request.head
     client, forwarded_for = forwarded.client_address(request.peer, head.forwarded_for, worker.config.trusted_proxies)
-    sent = head.request_id or worker.new_request_id()
+    sent = worker.id_of(request)
     target, body = route.target, request.body
     if route.kind is Kind.OWN:
         return Plan(request, route, sent, forwarded_for, True, _NOBODY, target, body)

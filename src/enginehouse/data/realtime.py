@@ -44,7 +44,7 @@ class Realtime:
             return
         protocol = realtime.sub_protocol(request.head.protocols)
         early = self._conn.enter_tunnel(self)
-        self._conn.transport.write(replies.accepting(self._worker, request, key, protocol))
+        self._conn.transport.write(replies.accepting(self._worker.id_of(request), key, protocol))
         request.head = request.head.without(b"sec-websocket-extensions")
         if early:
             self.from_client(early)

@@ -45,16 +45,9 @@ def error(
     return STATUS_LINES[response.status] + ours + b"".join(lines) + body
 
 
-def refusal(worker: Worker, request: Request, outcome: Outcome, message: str) -> bytes:
-    """The error for a request that was not accepted; the connection closes after it."""
-    dialect = worker.classify(request.head.method, request.head.target).dialect
-    return unreadable(worker, request, dialect, Unreadable(outcome, message), False)
-
-
-def unreadable(worker: Worker, request: Request, dialect: Dialect, problem: Unreadable, keep: bool) -> bytes:
+def unreadable(request: Request, request_id: bytes, dialect: Dialect, problem: Unreadable, keep: bool) -> bytes:
     """The error for a request that no service was looked for."""
-    sent = request.head.request_id or worker.new_request_id()
-    ours = our_lines(sent, b"", 0, 0.0, problem.outcome.value.encode())
+    ours = our_lines(request_id, b"", 0, 0.0, problem.outcome.value.encode())
     return error(request, dialect, problem.outcome, problem.message, problem.param, ours, keep)
 
 
@@ -68,12 +61,10 @@ def failure_text(outcome: Outcome, service: str, why: str) -> str:
     return errors.failure_message(outcome, service, why)
 
 
-def plain(worker: Worker, request: Request, status: int, text: bytes) -> bytes:
+def plain(request: Request, request_id: bytes, status: int, text: bytes, keep: bool) -> bytes:
     """A short text of our own (`/livez`, `/readyz`)."""
-    keep = request.keep_alive and not worker.stopping
-    sent = request.head.request_id or worker.new_request_id()
     lines = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(text)
-    lines += our_lines(sent, b"", 0, 0.0, b"own")
+    lines += our_lines(request_id, b"", 0, 0.0, b"own")
     if not keep:
         lines += b"connection: close\r\n"
     elif request.head.version == "1.0":
@@ -87,14 +78,8 @@ def switching(head: AnswerHead, ours: bytes) -> bytes:
     return head.lines + ours + upgrade + b"\r\n"
 
 
-def accepting(worker: Worker, request: Request, key: bytes, protocol: bytes | None) -> bytes:
+def accepting(request_id: bytes, key: bytes, protocol: bytes | None) -> bytes:
     """The head that accepts a WebSocket (RFC 6455 4.2.2) whose service is not known yet."""
-    sent = request.head.request_id or worker.new_request_id()
     chosen = b"sec-websocket-protocol: %b\r\n" % protocol if protocol else b""
-    return STATUS_LINES[
-        101
-    ] + b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: %b\r\n%bx-request-id: %b\r\n\r\n" % (
-        key,
-        chosen,
-        sent,
-    )
+    lines = b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: %b\r\n%bx-request-id: %b\r\n\r\n"
+    return STATUS_LINES[101] + lines % (key, chosen, request_id)

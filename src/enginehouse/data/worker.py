@@ -23,6 +23,7 @@ from enginehouse.core.fleet import Fleet, Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import CONTROL_SLOT, Shared, WorkerState
 from enginehouse.data import replies
+from enginehouse.data.access_log import AccessLog
 from enginehouse.data.client_conn import ClientConn
 from enginehouse.data.control_link import REPORT_INTERVAL, ControlLink, follow_control
 from enginehouse.data.counters import Counters
@@ -78,6 +79,7 @@ class Worker:
             up=True,
         )
         self.control = Choice(control, "own")
+        self.access_log = AccessLog(config.access_log, config.access_log_format, config.access_log_buffer)
         # connections
         self.known_heads: KnownHeads[RequestHead] = KnownHeads()
         self.pool = EnginePool(config)
@@ -123,8 +125,9 @@ class Worker:
         status, text = 200, b"ok\n"
         if path.rstrip("/") == "/readyz" and (self.stopping or not self.table.synced):
             status, text = 503, b"stopping\n" if self.stopping else b"no answer from the registry yet\n"
-        conn.transport.write(replies.plain(self, request, status, text))
-        conn.answered(request.keep_alive and not self.stopping)
+        keep = request.keep_alive and not self.stopping
+        conn.transport.write(replies.plain(request, self.id_of(request), status, text, keep))
+        conn.answered(keep)
 
     def turn(self, model: str, first: bool) -> int:
         """The number of this choice among those for the model; workers begin at different ones.
@@ -140,8 +143,10 @@ class Worker:
             turns[model] = turn + 1
         return turn
 
-    def new_request_id(self) -> bytes:
-        """An id nobody else makes: 48 random bits of this process and a count."""
+    def id_of(self, request: Request) -> bytes:
+        """The client's own id, or one that nobody else makes: 48 random bits of this process and a count."""
+        if request.head.request_id:
+            return request.head.request_id
         self._id_count += 1
         return b"%b%x" % (self._id_base, self._id_count)
 
@@ -210,6 +215,7 @@ class Worker:
                 self.report_bug(error)
                 conn.transport.abort()
         self.pool.sweep(now)
+        self.access_log.flush(now)
         if self.link is not None and self.counters.changed:
             self.link.report()
 

@@ -33,11 +33,11 @@ class Chance(Protocol):
 class LoadView:
     """What changes between two snapshots, as far as choosing reads it: views on the shared memory, no copies."""
 
-    __slots__ = ("ejected_until", "loads")
+    __slots__ = ("ejected_until", "latest_ejection", "loads")
 
     def __init__(self, shared: Shared, workers: int) -> None:
         self.ejected_until = shared.ejected_until
-        """Per slot: no requests before this time, in seconds."""
+        self.latest_ejection = shared.latest_ejection
         self.loads: Sequence[memoryview[int]] = tuple(shared.loads[:workers])
         """Per worker a row of in-flight requests per slot."""
 
@@ -78,8 +78,8 @@ def choose(
     found: Sequence[Service] = ()
     many = len(entry.services) > MANY
     if many:
-        found = usable(_window(entry.rotation, turn), tried, view.ejected_until, now, ask.cache_type)
-    found = found or candidates(entry.services, tried, view.ejected_until, now, ask.cache_type)
+        found = usable(_window(entry.rotation, turn), tried, view, now, ask.cache_type)
+    found = found or candidates(entry.services, tried, view, now, ask.cache_type)
     if not found:
         return _refusal(table, ask, entry)
     if len(found) == 1:
@@ -125,8 +125,8 @@ def _at_home(entry: Entry, ask: Ask, tried: tuple[str, ...], view: LoadView, now
     key = digest(ask.session)
     found: Sequence[Service] = ()
     if entry.shards:
-        found = usable(entry.shards[key % SHARDS], tried, view.ejected_until, now, ask.cache_type)
-    found = found or candidates(entry.services, tried, view.ejected_until, now, ask.cache_type)
+        found = usable(entry.shards[key % SHARDS], tried, view, now, ask.cache_type)
+    found = found or candidates(entry.services, tried, view, now, ask.cache_type)
     if not found:
         return None
     return Choice(found[0], "only") if len(found) == 1 else Choice(home(key, found), "session")

@@ -135,6 +135,8 @@ class Supervisor:
         while not self._waiter.stop_asked:
             self._keeper.tick()
             self._kill_silent()
+            if self._waiter.reopen_asked:
+                self._reopen_logs()
             self._waiter.wait(max(0.0, min(TICK, self._keeper.next_start - time.monotonic())))
 
     def _kill_silent(self) -> None:
@@ -147,6 +149,13 @@ class Supervisor:
                 say(f"{worker.name} gave no sign of life for {limit:.0f} s; killing it")
                 worker.signal(signal.SIGKILL)
                 worker.started = now
+
+    def _reopen_logs(self) -> None:
+        """Pass SIGUSR1 on. A worker without a beat would die of it, and has not opened its log yet."""
+        self._waiter.reopen_asked = False
+        for worker in self._workers:
+            if self.shared.beats[int(worker.values["index"])]:
+                worker.signal(signal.SIGUSR1)
 
     def stop(self) -> None:
         """Let the workers finish, refuse what still arrives, then close. A second signal ends them at once."""

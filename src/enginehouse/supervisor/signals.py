@@ -15,10 +15,14 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Waiter:
-    """Sleeps until a signal, a readable descriptor or a time. `stop_asked` turns true on SIGTERM and SIGINT."""
+    """Sleeps until a signal, a readable descriptor or a time.
+
+    `stop_asked` turns true on SIGTERM and SIGINT, `reopen_asked` on SIGUSR1: log files were moved away.
+    """
 
     def __init__(self) -> None:
         self.stop_asked = False
+        self.reopen_asked = False
         self._selector = selectors.DefaultSelector()
         self._wake, wake_write = socket.socketpair()
         self._wake_write = wake_write
@@ -27,10 +31,14 @@ class Waiter:
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         self._selector.register(self._wake, selectors.EVENT_READ, self._drain)
         self._before = {number: signal.signal(number, self._on_stop) for number in STOP_SIGNALS}
+        self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_reopen)
         self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
 
     def _on_stop(self, number: int, frame: object) -> None:
         self.stop_asked = True
+
+    def _on_reopen(self, number: int, frame: object) -> None:
+        self.reopen_asked = True
 
     def _drain(self) -> None:
         try:

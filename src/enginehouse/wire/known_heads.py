@@ -11,7 +11,7 @@ readers decide: no upgrades, no expectations, no codings), what a head means (`r
 
 from __future__ import annotations
 
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 Head = TypeVar("Head")
 
@@ -20,35 +20,32 @@ MAX_HEADS: Final = 512
 #: Bytes of a head that is learned: a table holds 1 MiB at most.
 MAX_SIZE: Final = 2048
 #: As the common senders write it; other spellings are parsed every time.
-_LENGTH: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
-_DIGITS: Final = len(_LENGTH[0])
+_TITLE_CASE: Final = b"\r\nContent-Length: "
+_LOWER_CASE: Final = b"\r\ncontent-length: "
+_DIGITS: Final = len(_LOWER_CASE)
 #: Digits of a length that is looked at; one read never brings more.
 _MAX_DIGITS: Final = 9
 
 
-class _Cut(NamedTuple):
-    key: bytes
-    """The head without the digits of its length."""
-    body: int
-    """Where the body starts."""
+def _cut(data: bytes) -> tuple[bytes, int]:
+    """(head without the digits of its length, where the body starts) of what looks like one whole message.
 
-
-def _cut(data: bytes) -> _Cut | None:
-    """Take `data` apart if it looks like one whole message: a head, and as many bytes as its length says."""
+    That is: a head, and as many bytes as its length says. The key of everything else is empty.
+    """
     body = data.find(b"\r\n\r\n") + 4
     if body == 3:
-        return None
-    at = data.find(_LENGTH[0], 0, body)
+        return b"", 0
+    at = data.find(_TITLE_CASE, 0, body)
     if at < 0:
-        at = data.find(_LENGTH[1], 0, body)
+        at = data.find(_LOWER_CASE, 0, body)
         if at < 0:
-            return _Cut(data, body) if body == len(data) else None
+            return (data, body) if body == len(data) else (b"", 0)
     at += _DIGITS
     end = data.find(b"\r", at)
     digits = data[at:end]
-    if len(digits) > _MAX_DIGITS or not digits.isdigit() or int(digits) != len(data) - body:
-        return None
-    return _Cut(data[:at] + data[end:body], body)
+    if end - at > _MAX_DIGITS or not digits.isdigit() or int(digits) != len(data) - body:
+        return b"", 0
+    return data[:at] + data[end:body], body
 
 
 class KnownHeads(Generic[Head]):
@@ -61,23 +58,21 @@ class KnownHeads(Generic[Head]):
 
     def find(self, data: bytes) -> tuple[Head, int] | None:
         """(head, where its body starts) if `data` is one whole message, nothing more, with a head that was learned."""
-        cut = _cut(data)
-        if cut is None:
-            return None
-        head = self._heads.get(cut.key)
-        return (head, cut.body) if head is not None else None
+        key, body = _cut(data)
+        head = self._heads.get(key)
+        return None if head is None else (head, body)
 
     def learn(self, data: bytes, body_size: int, head: Head) -> None:
         """llhttp read `data` as one message: this head and a body of `body_size` bytes, framed by its length.
 
         A head is not learned where that is not how it is cut here.
         """
-        cut = _cut(data)
-        if cut is None or cut.body > MAX_SIZE or cut.body + body_size != len(data):
+        key, body = _cut(data)
+        if not key or body > MAX_SIZE or body + body_size != len(data):
             return
         if len(self._heads) >= MAX_HEADS:
             self._heads.clear()
-        self._heads[cut.key] = head
+        self._heads[key] = head
 
     def __len__(self) -> int:
         """Heads in the table."""

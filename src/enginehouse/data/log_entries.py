@@ -1,0 +1,73 @@
+"""What the access log is told of a request: of one that was sent on, and of one that was refused before.
+
+Owns: putting the fields of `wire.access_line.Record` together. May not live here: when a request is over (`driver`,
+`client_conn`), what a line looks like.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enginehouse.core.outcome import Outcome
+from enginehouse.data.request import Request
+
+if TYPE_CHECKING:
+    from enginehouse.data.intake import Plan
+    from enginehouse.wire.access_line import Entry
+
+
+def entry(
+    request: Request,
+    plan: Plan,
+    times: tuple[float, float],
+    service: str,
+    attempts: int,
+    outcome: Outcome,
+    status: int,
+    sent: int,
+    stream: bool,
+) -> Entry:
+    """A request for which a service was looked for. `times`: ended, first byte (0.0: none), monotonic seconds."""
+    head = request.head
+    return (
+        request.begun,
+        times[0],
+        times[1],
+        0.0,
+        plan.request_id,
+        request.peer,
+        head.method,
+        head.target,
+        plan.ask.model,
+        service,
+        status,
+        outcome,
+        attempts,
+        len(request.body),
+        sent,
+        stream,
+    )
+
+
+def refused(request: Request, request_id: bytes, ended: float, outcome: Outcome, status: int) -> Entry:
+    """A request that was answered by the router alone."""
+    head = request.head
+    begun = request.begun or ended
+    return (
+        begun,
+        ended,
+        0.0,
+        0.0,
+        request_id,
+        request.peer,
+        head.method,
+        head.target,
+        "",
+        "",
+        status,
+        outcome,
+        0,
+        len(request.body),
+        0,
+        False,
+    )
