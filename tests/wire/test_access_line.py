@@ -6,6 +6,7 @@ import json
 import re
 import string
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -107,6 +108,11 @@ def test_a_json_line_has_these_fields_in_this_order_and_no_others() -> None:
         ("bytes_out", 35210),
         ("stream", True),
     ]
+
+
+def test_the_page_about_the_log_explains_every_field_in_order() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "access-log.md"
+    assert re.findall(r"^\| `(\w+)` \|", page.read_text(), re.MULTILINE) == list(json_line())
 
 
 def test_a_text_line_begins_with_what_is_looked_at_first() -> None:
