@@ -53,7 +53,7 @@ class Load:
     interval: float
     models: tuple[str, ...]
     seed: int
-    long: bool
+    long: bool = False
 
 
 class Client:

@@ -74,6 +74,7 @@ class Pulse:
         self._looked = 0
         path = Path("/proc/self/schedstat")
         self._file = os.open(path, os.O_RDONLY) if path.exists() else -1
+        self._waited = 0
         self._waited = self._first = self._read()
 
     def turn(self, began: int, ended: int) -> None:
@@ -98,9 +99,10 @@ class Pulse:
     def close(self) -> None:
         if self._file >= 0:
             os.close(self._file)
+            self._file = -1
 
     def _read(self) -> int:
-        return int(os.pread(self._file, 64, 0).split()[1]) if self._file >= 0 else 0
+        return int(os.pread(self._file, 64, 0).split()[1]) if self._file >= 0 else self._waited
 
 
 def cpu_seconds() -> tuple[float, float]:
