@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from enginehouse.core.outcome import Outcome
@@ -53,6 +55,16 @@ class Found:
 def ids(path: Path) -> list[str]:
     """The ids in a file."""
     return Found(path.read_bytes()).ids
+
+
+@contextlib.contextmanager
+def both_ends() -> Iterator[tuple[int, int]]:
+    """A pipe to read from and to write to; a test may close either end itself."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        with contextlib.suppress(OSError):
+            os.close(end)
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -45,7 +45,8 @@ def say(text: str) -> None:
 class AccessLog:
     """`path`: a file, "-" for the standard output, "" for no log. Nothing is opened before there is a line to write.
 
-    `capacity`: bytes of lines that may wait to be written. `wall`: Unix time. `tell`: takes messages for people.
+    `capacity`: bytes of lines that may wait to be written. `offset`: seconds from monotonic to Unix time, asked at each
+    flush, since the wall clock may be set. `tell`: takes messages for people.
     All methods are for the thread of the event loop, and none of them waits, except for `close`.
     """
 
@@ -55,7 +56,7 @@ class AccessLog:
         form: AccessLogFormat = "auto",
         capacity: int = 8 * MIB,
         *,
-        wall: Callable[[], float] = time.time,
+        offset: Callable[[], float] = lambda: time.time() - time.monotonic(),
         tell: Callable[[str], None] = say,
     ) -> None:
         self.is_on = bool(path)
@@ -67,7 +68,7 @@ class AccessLog:
         self._path = path
         self._lines: Lines = TextLines() if _for_people(path, form) else JsonLines()
         self._capacity = capacity
-        self._wall = wall
+        self._offset = offset
         self._tell = tell
         self._dropped = 0
         self._woken = 0.0
@@ -84,14 +85,13 @@ class AccessLog:
         self._failing = False
 
     def flush(self, now: float) -> None:
-        """Make lines of what waits and hand them to the thread. `now`: monotonic seconds, just read."""
+        """Make lines of what waits and hand them to the thread. `now`: monotonic seconds."""
         lines, count = b"", len(self.waiting)
         if count:
-            wall = self._wall()
-            lines = self._lines.encode(self.waiting, wall - now)
+            lines = self._lines.encode(self.waiting, self._offset())
             self.waiting.clear()  # in place: `add` belongs to this list
         if self._dropped:
-            lines = self._lines.dropped(self._dropped, self._wall()) + lines
+            lines = self._lines.dropped(self._dropped, now + self._offset()) + lines
         if not lines and not self._unwritten:
             return
         with self._changed:
