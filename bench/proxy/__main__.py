@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.proxy import install
-from bench.proxy.cases import BY_NAME, CASES
+from bench.proxy import install, soak
+from bench.proxy.cases import BY_NAME, SOAK
 from bench.proxy.contestants import ALL
 from bench.proxy.contestants.base import Contestant
 from bench.proxy.processes import BenchError, adopt_orphans
 from bench.proxy.results import ROOT, Results
-from bench.proxy.run import Runner
+from bench.proxy.run import Runner, say
 from bench.proxy.stage import Settings
 
 #: Without these there is nothing to compare with.
@@ -30,7 +30,8 @@ MANDATORY = ("enginehouse", "nginx", "vllm-router", "sglang-router")
 def main(arguments: list[str]) -> int:
     """Run the bench; the exit status."""
     options = _parser().parse_args(arguments)
-    cases = [BY_NAME[name] for name in options.cases] if options.cases else list(CASES)
+    names = options.cases or [*BY_NAME, SOAK]
+    cases = [BY_NAME[name] for name in names if name != SOAK]
     wanted = options.contestants or list(ALL)
     settings = Settings(
         runs=options.runs or (2 if options.quick else 5),
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
         seed=options.seed,
         router_core=options.router_core,
         load_core=options.load_core,
-        soak_minutes=options.soak_minutes,
+        soak_minutes=options.soak_minutes or (1.0 if options.quick else 10.0),
     )
     adopt_orphans()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything that was started, as Ctrl-C does
@@ -58,6 +59,9 @@ def main(arguments: list[str]) -> int:
             install.debian("wrk")
             present = _install(wanted, results)
             Runner(settings, present, results, Path(scratch)).run(cases)
+            if SOAK in names and "enginehouse" in present:
+                say(f"soak: {settings.soak_minutes:g} minutes of enginehouse")
+                results.data["soak"] = soak.run(settings, Path(scratch) / SOAK, say)
             results.data["finished"] = True
             results.write()
     except BenchError as error:
@@ -101,12 +105,17 @@ def _install(wanted: list[str], results: Results) -> dict[str, Contestant]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench proxy", description="CPU per unit of work beside the peers.")
     add = parser.add_argument
-    add("--cases", type=_names(BY_NAME), metavar="A,B", help=f"of {', '.join(BY_NAME)} (default: all)")
+    every = [*BY_NAME, SOAK]
+    add("--cases", type=_names(every), metavar="A,B", help=f"of {', '.join(every)} (default: all)")
     add("--contestants", type=_names(ALL), metavar="A,B", help=f"of {', '.join(ALL)} (default: all)")
     add("--runs", type=int, metavar="N", help="interleaved runs of each case (default: 5)")
     add("--seconds", type=int, metavar="N", help="load measured in each (default: 3)")
-    add("--quick", action="store_true", help="2 runs of 2 seconds: to see that all is well, not to publish")
-    add("--soak-minutes", type=float, default=10.0, metavar="N", help="length of the soak; 0: none (default: 10)")
+    add(
+        "--quick",
+        action="store_true",
+        help="2 runs of 2 seconds, a soak of 1 minute: to see that all is well, not to publish",
+    )
+    add("--soak-minutes", type=float, metavar="N", help="length of the soak (default: 10)")
     add("--seed", type=int, default=1, metavar="N", help="of orders and texts (default: 1)")
     add("--router-core", type=int, default=1, metavar="N", help="core of whoever is measured (default: 1)")
     add("--load-core", type=int, default=0, metavar="N", help="core of load and backend (default: 0)")

@@ -112,6 +112,8 @@ def streams(bench: Bench, case: Case, models: Sequence[str], target: Target, emp
         used, wall = meter.stop(), time.monotonic() - began
     figures = spent(used, int(said["chunks"]), wall)
     figures |= {name: round(said[name], 3) for name in _KEPT if name in said}
+    figures |= {name: int(value) for name, value in said.items() if name.startswith("errors_") and value}
+    figures |= {f"{name}_before": int(value) for name, value in ready.items() if name.startswith("errors_") and value}
     figures |= {
         "per_second": round(said["per_second"], 1),
         "p50_ms": round(said["added_ms_p50"], 3),

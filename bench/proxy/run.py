@@ -22,7 +22,9 @@ from bench.proxy.processes import BenchError, Processes
 from bench.proxy.results import Results, portable, shortened
 from bench.proxy.stage import Settings, Stage, find_model
 
-#: Seconds that a measurement takes besides its load, and starting all contestants of a case.
+#: Characters of a contestant's output that are shown where something went wrong.
+_SHOWN = 600
+#: Seconds that a measurement takes besides its load, starting all contestants of a case, and starting one anew.
 _AROUND, _START, _START_FRESH = 0.5, 12.0, 6.0
 
 
@@ -123,6 +125,8 @@ class Runner:
             idle = others.stop().cpu_ns / 1e9 / (time.monotonic() - began)
             mine.process.require_alive()
             self._record(case, turn, {**figures, "others_cores": round(idle, 5)})
+            if figures["errors"]:
+                say(f"    it printed: …{mine.process.output()[-_SHOWN:]}")
 
     def _record(self, case: Case, turn: Turn, figures: Figures) -> None:
         self._results.data["measurements"].append({"case": case.name, **turn._asdict(), "unit": case.unit, **figures})
