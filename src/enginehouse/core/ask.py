@@ -6,17 +6,18 @@ May not live here: finding them (`wire.peek`, `wire.multipart`, `wire.paths`).
 
 from __future__ import annotations
 
-import msgspec
 
-
-class Ask(msgspec.Struct):
+class Ask:
     """One request as the policy sees it."""
 
-    model: str = ""
-    """Model name after aliases; "" where the request names none."""
-    session: str = ""
-    """Affinity key (CONTRACTS 1.2), "" where nothing pins the request."""
-    remembered: int = -1
-    """Slot of the service that made the id this request is about; -1 for none."""
-    cache_type: str = ""
-    """Preferred `cache_type` by size, "" where no service carries one or the request has no text."""
+    __slots__ = ("cache_type", "model", "remembered", "session")
+
+    def __init__(self, model: str = "", session: str = "", remembered: int = -1, cache_type: str = "") -> None:
+        self.model = model
+        """Model name after aliases; "" where the request names none."""
+        self.session = session
+        """Affinity key (CONTRACTS 1.2), "" where nothing pins the request."""
+        self.remembered = remembered
+        """Slot of the service that made the id this request is about; -1 for none."""
+        self.cache_type = cache_type
+        """Preferred `cache_type` by size, "" where no service carries one or the request has no text."""

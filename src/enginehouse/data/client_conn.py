@@ -45,14 +45,20 @@ class Phase(enum.Enum):
     CLOSED = "closed"
 
 
-class ClientConn(asyncio.Protocol):
-    """Hands each whole request to a driver, and waits for it before the next."""
+# Members of an enumeration are looked up by name each time; these are on the way of every request.
+_READING: Final = Phase.READING
+_BUSY: Final = Phase.BUSY
+_CLOSED: Final = Phase.CLOSED
+
+
+class ClientConn:
+    """Hands each whole request to a driver, and waits for it before the next. An `asyncio.Protocol` by its methods."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         # the connection
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
-        self.phase = Phase.READING
+        self.phase = _READING
         self._due = 0.0
         """0.0: counted from the next look (`expire`)."""
         self._stage_since = 0.0
@@ -85,7 +91,7 @@ class ClientConn(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: whatever runs for it ends now."""
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
         self.worker.clients.discard(self)
         self._drop_bodies()
         self._pending.clear()
@@ -96,7 +102,7 @@ class ClientConn(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client that closes its sending side has left: SDKs and browsers do so only when they leave."""
-        if self.phase is Phase.BUSY and self.driver is not None:
+        if self.phase is _BUSY and self.driver is not None:
             self.driver.client_left()
             self.transport.abort()
         return False
@@ -119,11 +125,11 @@ class ClientConn(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, or keep for later while a request is being answered."""
-        if self.phase is Phase.READING:
+        if self.phase is _READING:
             self._feed(data)
         elif self.phase is Phase.TUNNEL and self.tunnel is not None:
             self.tunnel.from_client(data)
-        elif self.phase is Phase.BUSY:
+        elif self.phase is _BUSY:
             self._keep(data)
 
     def _keep(self, data: bytes) -> None:
@@ -137,7 +143,7 @@ class ClientConn(asyncio.Protocol):
         self._feeding = True
         self._reader.feed(data, now)
         self._feeding = False
-        if self.phase is Phase.READING:
+        if self.phase is _READING:
             self._set_deadline(stage, now)
 
     def _set_deadline(self, before: Stage, now: float) -> None:
@@ -156,7 +162,7 @@ class ClientConn(asyncio.Protocol):
         """Answer it, or let it wait for the one before."""
         if surplus:
             self._keep(surplus)
-        if self.phase is Phase.READING and not self._waiting:
+        if self.phase is _READING and not self._waiting:
             self._begin(request)
         elif len(self._waiting) < MAX_PIPELINED:
             self._waiting.append(request)
@@ -194,7 +200,7 @@ class ClientConn(asyncio.Protocol):
     # -- answering -----------------------------------------------------------------------------------------------------
 
     def _begin(self, request: Request) -> None:
-        self.phase = Phase.BUSY
+        self.phase = _BUSY
         self._answering = request
         try:
             self.worker.begin(self, request)
@@ -206,7 +212,7 @@ class ClientConn(asyncio.Protocol):
         if self._starting:
             return
         self._starting = True
-        while self._waiting and self.phase is Phase.READING:
+        while self._waiting and self.phase is _READING:
             request = self._waiting.popleft()
             request.begun = self.worker.now()
             self._begin(request)
@@ -219,16 +225,16 @@ class ClientConn(asyncio.Protocol):
         """The request is answered. `keep`: the connection may carry another one."""
         self.driver = None
         self._drop_answering()
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return
         if not keep:
             self.close_gently()
             return
-        self.phase = Phase.READING
+        self.phase = _READING
         self._due = 0.0
         if self._waiting or self._then_refuse is not None:
             self._start_next()
-        if self._pending and self.phase is Phase.READING and not self._feeding:
+        if self._pending and self.phase is _READING and not self._feeding:
             self._feed(self._take_pending())
 
     def refuse_whole(self, request: Request, dialect: errors.Dialect, problem: errors.Unreadable) -> None:
@@ -267,7 +273,7 @@ class ClientConn(asyncio.Protocol):
     def await_tunnel(self, early: bytes) -> None:
         """The tunnel is being made by a driver: what came ahead and what comes now waits for it."""
         self.tunnel = None
-        self.phase = Phase.BUSY
+        self.phase = _BUSY
         self._keep(early)
 
     def leave_tunnel(self) -> None:
@@ -277,7 +283,7 @@ class ClientConn(asyncio.Protocol):
 
     def close_gently(self) -> None:
         """Everything is written; drop what still comes, then close."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return
         self.phase = Phase.LINGER
         self._due = self.worker.now() + LINGER
@@ -306,7 +312,7 @@ class ClientConn(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Open, and nothing of a request is there."""
-        return self.phase is Phase.READING and self._reader.stage is Stage.NOTHING
+        return self.phase is _READING and self._reader.stage is Stage.NOTHING
 
     def expire(self, now: float) -> None:
         """Called a few times a second."""
@@ -314,7 +320,7 @@ class ClientConn(asyncio.Protocol):
             if self.driver is not None:
                 self.driver.client_stalled()
             self.transport.abort()
-        elif self.phase is Phase.BUSY:
+        elif self.phase is _BUSY:
             if self.driver is not None:
                 self.driver.expire(now)
         elif self.phase is Phase.TUNNEL:
@@ -326,7 +332,7 @@ class ClientConn(asyncio.Protocol):
             return
         elif self.is_idle:
             self.transport.close()
-        elif self.phase is Phase.READING:
+        elif self.phase is _READING:
             self._reader.over = True
             self._refuse(self._reader.current(), Outcome.CLIENT_TOO_SLOW, "")
         elif not self.transport.get_write_buffer_size():

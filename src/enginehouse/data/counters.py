@@ -6,10 +6,13 @@ verdicts (control), the deadlines' place (`core.shared`).
 
 from __future__ import annotations
 
+from typing import Final
+
 from enginehouse.core.fleet import Failure, Report, Service, ServiceCount
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
 
+_ANSWERED: Final = Outcome.ANSWERED
 #: Failures kept for one report; control probes once, however many there were.
 MAX_FAILURES = 64
 
@@ -60,7 +63,7 @@ class Counters:
         if first_byte_after >= 0:
             count.answered += 1
             count.first_byte_seconds += first_byte_after
-        if outcome is not Outcome.ANSWERED and outcome.row.blames:
+        if outcome is not _ANSWERED and outcome.row.blames:
             count.errors += 1
             count.streak += 1
             if len(self._failures) < MAX_FAILURES:

@@ -30,11 +30,17 @@ from enginehouse.wire.realtime import close_frame
 
 if TYPE_CHECKING:
     from enginehouse.data.client_conn import ClientConn
-    from enginehouse.data.intake import Plan
+    from enginehouse.data.plan import Plan
     from enginehouse.data.worker import Worker
 
 #: Control answers by then or not at all; engines have times of their own. Seconds.
 CONTROL_TIMEOUT: Final = 10.0
+
+# Members of an enumeration are looked up by name each time; these are on the way of every request.
+_ASKED: Final = Event.ASKED
+_ENDED: Final = Event.ENDED
+_ANSWERED: Final = Outcome.ANSWERED
+_BROKE_BEFORE_HEAD: Final = Outcome.BROKE_BEFORE_HEAD
 
 
 class Driver:
@@ -67,7 +73,7 @@ class Driver:
 
     def start(self) -> None:
         """Take the first step."""
-        self._do(self._exchange.handle(Event.ASKED))
+        self._do(self._exchange.handle(_ASKED))
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
@@ -145,7 +151,7 @@ class Driver:
             return
         worker = self._worker
         now = worker.now()
-        if self._reused and outcome is Outcome.BROKE_BEFORE_HEAD and not self._first_byte:
+        if self._reused and outcome is _BROKE_BEFORE_HEAD and not self._first_byte:
             worker.counters.release_uncounted(upstream.service)
         else:
             waited = self._first_byte - self._sent if self._first_byte else -1.0
@@ -154,7 +160,7 @@ class Driver:
         if engine is not None:
             if self._full and not engine.lost:
                 engine.transport.resume_reading()
-            ended = outcome is Outcome.ANSWERED or outcome is Outcome.REJECTED
+            ended = outcome is _ANSWERED or outcome is Outcome.REJECTED
             if ended and engine.reusable:
                 worker.pool.give_back(engine, now)
             else:
@@ -181,14 +187,12 @@ class Driver:
 
     def _finish(self, outcome: Outcome) -> None:
         self._attempt_over(outcome)
-        if outcome is Outcome.CLIENT_LEFT or outcome is Outcome.CLIENT_STALLED:
-            self._log(outcome, self._status)  # nobody is there to be told
-        elif outcome is not Outcome.ANSWERED:
-            return  # a bug: the client's connection tells of it
-        elif self._relay is not None:
-            self._over(outcome, self._status, self._relay.keep)
-        else:
-            self._over(outcome, self._status, self._request.keep_alive and not self._worker.stopping)
+        if outcome is _ANSWERED:
+            relay = self._relay
+            keep = relay.keep if relay is not None else self._request.keep_alive and not self._worker.stopping
+            self._over(outcome, self._status, keep)
+        elif outcome is not Outcome.BUG:  # of which the client's connection tells
+            self._log(outcome, self._status)
 
     def _pass_on(self) -> None:
         self._relay_held()
@@ -234,7 +238,7 @@ class Driver:
         self._whole = len(body)
         keep = request.keep_alive and not worker.stopping
         self._conn.transport.write(whole_answer(head, self._our_lines(), request.head.version, keep, body))
-        self._do(self._exchange.handle(Event.ENDED))
+        self._do(self._exchange.handle(_ENDED))
 
     def answer_head(self, head: AnswerHead, length: int | None) -> Framing:
         """The commit point: from here on nothing is tried again. Errors in a foreign shape wait for their body."""
@@ -304,7 +308,7 @@ class Driver:
             self._worker.remember(relay.found_id, self._upstream.service)
             relay.found_id = ""
         if ended:
-            self._do(self._exchange.handle(Event.ENDED))
+            self._do(self._exchange.handle(_ENDED))
 
     def _relay_held(self) -> None:
         """Pass on an engine's error, in the shape that the client's SDK expects."""

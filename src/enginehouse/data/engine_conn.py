@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _TINY: Final = 64 * 1024
 #: Requests after which llama.cpp closes a connection (cpp-httplib's keep-alive maximum, less one).
 _LLAMA_CPP_USES: Final = 99
+# Members of an enumeration are looked up by name each time; these are on the way of every request.
+_LENGTH: Final = Framing.LENGTH
+_EOF: Final = Framing.EOF
+_NONE: Final = Framing.NONE
 
 
 class Holder(Protocol):
@@ -54,8 +58,11 @@ class Holder(Protocol):
         """The connection died or sent what is not HTTP."""
 
 
-class EngineConn(asyncio.Protocol):
-    """A connection that is idle in the pool, held by one driver, or the far side of a tunnel."""
+class EngineConn:
+    """A connection that is idle in the pool, held by one driver, or the far side of a tunnel.
+
+    An `asyncio.Protocol` by its methods.
+    """
 
     __slots__ = (
         "_at_chunk",
@@ -132,8 +139,8 @@ class EngineConn(asyncio.Protocol):
             and not (head.server == b"llama.cpp" and self._llama_cpp_closes(head))
             and not self._surplus
             and not self.lost
-            and self._framing is not Framing.EOF
-            and not (self._framing is Framing.NONE and self._method == b"HEAD")
+            and self._framing is not _EOF
+            and not (self._framing is _NONE and self._method == b"HEAD")
             and self.transport.get_write_buffer_size() == 0
         )
 
@@ -178,15 +185,14 @@ class EngineConn(asyncio.Protocol):
 
     def _take(self, holder: Holder, data: bytes) -> bool:
         """Tell the holder of a whole answer with a known head, if the read, the answer's first, is one."""
-        found = self._known.find(data)
-        if found is None:
+        head, start = self._known.find(data)
+        if head is None:
             self._read = data
             return False
-        head, start = found
         self._in_head = False
         self._complete = True
         self._head = head
-        self._framing = Framing.LENGTH
+        self._framing = _LENGTH
         holder.answer_whole(head, data[start:])
         return True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Service
@@ -117,18 +118,18 @@ class EnginePool:
         loop = asyncio.get_running_loop()
         service = upstream.service
 
-        def protocol() -> EngineConn:
-            return EngineConn(upstream, self._known, self._max_head)
+        conn = EngineConn(upstream, self._known, self._max_head)
+
+        def protocol() -> asyncio.BaseProtocol:
+            return cast("asyncio.BaseProtocol", conn)
 
         if address.startswith(UNIX):
-            _, conn = await loop.create_unix_connection(protocol, address[len(UNIX) :])
+            await loop.create_unix_connection(protocol, address[len(UNIX) :])
         elif service.tls:
             context = self._context(service.ca_file)
-            _, conn = await loop.create_connection(
-                protocol, address, service.port, ssl=context, server_hostname=service.host
-            )
+            await loop.create_connection(protocol, address, service.port, ssl=context, server_hostname=service.host)
         else:
-            _, conn = await loop.create_connection(protocol, address, service.port)
+            await loop.create_connection(protocol, address, service.port)
         return conn
 
     def _context(self, ca_file: str) -> ssl.SSLContext:

@@ -6,13 +6,11 @@ for the engine. May not live here: the finding itself (`wire.*`), the choice (`p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from enginehouse.core.ask import Ask
 from enginehouse.core.outcome import Outcome
-from enginehouse.data.engine_pool import Upstream
+from enginehouse.data.plan import Plan
 from enginehouse.data.request import Request
 from enginehouse.wire import forwarded, multipart
 from enginehouse.wire.errors import Unreadable
@@ -22,47 +20,10 @@ from enginehouse.wire.peek import peek, rename_model, text_bytes
 if TYPE_CHECKING:
     from enginehouse.data.worker import Worker
 
-#: RFC 9110 8.6: a method that expects a body says its length even when it is 0.
-_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
-
-
-class Plan(msgspec.Struct, frozen=True, gc=False):
-    """How a request is to be proxied."""
-
-    request: Request
-    route: Route
-    request_id: bytes
-    forwarded_for: bytes
-    own: bool
-    """For the router's own paths: goes to control."""
-    ask: Ask
-    target: bytes
-    body: bytes
-    switched: bool = False
-    """The client's side is a WebSocket already."""
-
-    def engine_head(self, upstream: Upstream) -> bytes:
-        """The head as this service gets it: the client's, less what is not for it, with what we add."""
-        head = self.request.head
-        extra = upstream.authorization
-        lines = head.unauthorized_lines if extra else head.lines
-        if self.request.websocket:
-            extra += b"connection: Upgrade\r\nupgrade: websocket\r\n"
-        elif self.body or head.method in _WITH_BODY:
-            extra += b"content-length: %d\r\n" % len(self.body)
-        return b"%b %b%b%b%bx-request-id: %b\r\nx-forwarded-for: %b\r\n%b\r\n" % (
-            head.method,
-            upstream.prefix,
-            self.target,
-            upstream.host_lines,
-            lines,
-            self.request_id,
-            self.forwarded_for,
-            extra,
-        )
-
-
-_NOBODY = Ask()
+_NOBODY: Final = Ask()
+# Members of an enumeration are looked up by name each time; these are on the way of every request.
+_OWN: Final = Kind.OWN
+_JSON: Final = Where.JSON
 
 
 def read_plan(worker: Worker, request: Request, route: Route, realtime_model: str = "") -> Plan:
@@ -76,7 +37,7 @@ def read_plan(worker: Worker, request: Request, route: Route, realtime_model: st
     client, forwarded_for = forwarded.client_address(request.peer, head.forwarded_for, worker.config.trusted_proxies)
     sent = worker.id_of(request)
     target, body = route.target, request.body
-    if route.kind is Kind.OWN:
+    if route.kind is _OWN:
         return Plan(request, route, sent, forwarded_for, True, _NOBODY, target, body)
     model, key, made_id = (realtime_model, "", "") if realtime_model else _read_names(worker, request, route, target)
     entry = worker.table.models.get(model) if model else None
@@ -98,7 +59,7 @@ _Names = tuple[str, str, str]
 
 def _read_names(worker: Worker, request: Request, route: Route, target: bytes) -> _Names:
     where, head, body = route.where, request.head, request.body
-    if where is not Where.JSON and where is not Where.MULTIPART:
+    if where is not _JSON and where is not Where.MULTIPART:
         if where is Where.REMEMBERED:
             return "", "", route.id
         return (query_model(target) or "" if where is not Where.NOWHERE else ""), "", ""

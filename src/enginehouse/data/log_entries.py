@@ -12,7 +12,7 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.data.request import Request
 
 if TYPE_CHECKING:
-    from enginehouse.data.intake import Plan
+    from enginehouse.data.plan import Plan
     from enginehouse.wire.access_line import Entry
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from io import BytesIO
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
@@ -30,6 +30,9 @@ class Stage(enum.Enum):
     NOTHING = "nothing"
     HEAD = "head"
     BODY = "body"
+
+
+_NOTHING: Final = Stage.NOTHING
 
 
 class Sink(Protocol):
@@ -93,9 +96,9 @@ class RequestReader:
 
     def feed(self, data: bytes, now: float) -> None:
         """Some bytes from the client, read at `now`."""
-        if self.stage is Stage.NOTHING:
-            found = self._known.find(data)
-            if found is not None and self._take(found[0], data[found[1] :], now):
+        if self.stage is _NOTHING:
+            head, start = self._known.find(data)
+            if head is not None and self._take(head, data[start:], now):
                 return
             self.stage = Stage.HEAD
             self._read = data

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import traceback
-from typing import Final
+from typing import Final, cast
 
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet, Service
@@ -227,9 +227,12 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             # Connections wait in the queue of a socket that the supervisor holds: better than to refuse them.
             await asyncio.wait_for(self._synced.wait(), FIRST_FLEET)
-        server = await loop.create_server(lambda: ClientConn(self), sock=listener, backlog=BACKLOG)
+        server = await loop.create_server(self._protocol, sock=listener, backlog=BACKLOG)
         self._shared.states[self.index] = WorkerState.SERVING
+        gc.collect()
         gc.freeze()
+        # Requests leave no cycles behind, so what a collection finds is rare; each one looks at everything young.
+        gc.set_threshold(50_000, 20, 100)
         await stop.wait()
         self.stopping = True
         self._shared.states[self.index] = WorkerState.STOPPING
@@ -240,6 +243,9 @@ class Worker:
         link.cancel()
         beating.cancel()
         self.pool.close()
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        return cast("asyncio.BaseProtocol", ClientConn(self))
 
     async def _beat_forever(self) -> None:
         while True:

@@ -89,6 +89,11 @@ class Ignore(NamedTuple):
 Command = Connect | Refuse | Answer | Break | PassOn | Finish | Ignore
 Choose = Callable[[tuple[str, ...]], Choice | Refusal]
 
+# Members of an enumeration are looked up by name each time; these are on the way of every request.
+_TRYING: Final = State.TRYING
+_DONE: Final = State.DONE
+_ANSWERED: Final = Outcome.ANSWERED
+
 #: A request that broke this many services is answered, not tried on one more.
 MAX_BROKEN: Final = 2
 #: Attempts of one request, however many services there are.
@@ -109,12 +114,12 @@ class Exchange:
         self._broken = 0
         self._rejections = 0
 
-    def handle(self, event: Event, outcome: Outcome = Outcome.ANSWERED, reused: bool = False) -> Command:
+    def handle(self, event: Event, outcome: Outcome = _ANSWERED, reused: bool = False) -> Command:
         """Take one event. `outcome` says how the attempt ended, `reused` whether its connection had been used before.
 
         Raises `KeyError` for an event that the state does not know: a bug of the caller.
         """
-        if self.state is State.DONE:
+        if self.state is _DONE:
             return IGNORE
         action, allowed = TABLE[self.state, event]
         command = action(self, outcome, reused)
@@ -128,7 +133,7 @@ class Exchange:
         choice = self._choose(self.tried)
         if isinstance(choice, Refusal):
             return choice
-        self.state, self.choice = State.TRYING, choice
+        self.state, self.choice = _TRYING, choice
         self.attempts += 1
         self.tried = (*self.tried, choice.service.name)
         return Connect(choice, fresh, self._rejections)
@@ -137,7 +142,7 @@ class Exchange:
         command = self._next(fresh=False)
         if isinstance(command, Connect):
             return command
-        self.state = State.DONE
+        self.state = _DONE
         assert command is not None
         return Refuse(command)
 
@@ -147,7 +152,7 @@ class Exchange:
         command = self._next(fresh=False)
         if isinstance(command, Connect):
             return command
-        self.state = State.DONE
+        self.state = _DONE
         return PassOn()
 
     def _failed_early(self, outcome: Outcome, reused: bool) -> Command:
@@ -162,21 +167,21 @@ class Exchange:
             if self._broken >= MAX_BROKEN:
                 retry = Retry.NO
         if retry is Retry.NO:
-            self.state = State.DONE
+            self.state = _DONE
             return Answer(outcome)
         command = self._next(fresh=True)
         if isinstance(command, Connect):
             return command
-        self.state = State.DONE
+        self.state = _DONE
         return Answer(outcome)
 
     def _broke_late(self, outcome: Outcome, reused: bool) -> Command:
-        self.state = State.DONE
+        self.state = _DONE
         return Break(outcome)
 
     def _finished(self, outcome: Outcome, reused: bool) -> Command:
-        self.state = State.DONE
-        return Finish(outcome)
+        self.state = _DONE
+        return FINISHED if outcome is _ANSWERED else Finish(outcome)
 
 
 class Step(NamedTuple):
@@ -187,6 +192,7 @@ class Step(NamedTuple):
 
 
 IGNORE: Final = Ignore()
+FINISHED: Final = Finish(_ANSWERED)
 _ON: Final = frozenset((State.TRYING, State.DONE))
 _END: Final = frozenset((State.DONE,))
 TABLE: Final[dict[tuple[State, Event], Step]] = {

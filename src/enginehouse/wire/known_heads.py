@@ -27,47 +27,69 @@ _DIGITS: Final = len(_LOWER_CASE)
 _MAX_DIGITS: Final = 9
 
 
-def _cut(data: bytes) -> tuple[bytes, int]:
-    """(head without the digits of its length, where the body starts) of what looks like one whole message.
+def _cut(data: bytes) -> tuple[bytes, int, int]:
+    """Take apart what looks like one whole message: a head, and as many bytes as its length says.
 
-    That is: a head, and as many bytes as its length says. The key of everything else is empty.
+    Returns the head without the digits of its length, where they were (0: there is no length), and where the body
+    starts; of everything else the first is empty.
     """
     body = data.find(b"\r\n\r\n") + 4
     if body == 3:
-        return b"", 0
+        return b"", 0, 0
     at = data.find(_TITLE_CASE, 0, body)
     if at < 0:
         at = data.find(_LOWER_CASE, 0, body)
         if at < 0:
-            return (data, body) if body == len(data) else (b"", 0)
+            return (data, 0, body) if body == len(data) else (b"", 0, 0)
     at += _DIGITS
     end = data.find(b"\r", at)
     digits = data[at:end]
     if end - at > _MAX_DIGITS or not digits.isdigit() or int(digits) != len(data) - body:
-        return b"", 0
-    return data[:at] + data[end:body], body
+        return b"", 0, 0
+    return data[:at] + data[end:body], at, body
 
 
 class KnownHeads(Generic[Head]):
-    """A bounded table of parsed heads by their bytes."""
+    """A bounded table of parsed heads by their bytes. The one found last is tried first: mostly it is the next, too."""
 
-    __slots__ = ("_heads",)
+    __slots__ = ("_after", "_before", "_heads", "_last")
 
     def __init__(self) -> None:
         self._heads: dict[bytes, Head] = {}
+        self._last: Head | None = None
+        self._before = b""
+        self._after = b""
 
-    def find(self, data: bytes) -> tuple[Head, int] | None:
-        """(head, where its body starts) if `data` is one whole message, nothing more, with a head that was learned."""
-        key, body = _cut(data)
+    def find(self, data: bytes) -> tuple[Head | None, int]:
+        """(head, where its body starts) if `data` is one whole message, nothing more, with a head that was learned.
+
+        Else None and any number.
+        """
+        if self._before and data.startswith(self._before):
+            start = len(self._before)
+            end = data.find(b"\r", start, start + _MAX_DIGITS + 1)
+            if end > start and data.startswith(self._after, end):
+                body = end + len(self._after)
+                digits = data[start:end]
+                if digits.isdigit() and int(digits) == len(data) - body:
+                    return self._last, body
+                return None, 0
+        return self._look_up(data)
+
+    def _look_up(self, data: bytes) -> tuple[Head | None, int]:
+        key, start, body = _cut(data)
         head = self._heads.get(key)
-        return None if head is None else (head, body)
+        if head is not None and start:
+            self._last = head
+            self._before, self._after = key[:start], key[start:]
+        return head, body
 
     def learn(self, data: bytes, body_size: int, head: Head) -> None:
         """llhttp read `data` as one message: this head and a body of `body_size` bytes, framed by its length.
 
         A head is not learned where that is not how it is cut here.
         """
-        key, body = _cut(data)
+        key, _, body = _cut(data)
         if not key or body > MAX_SIZE or body + body_size != len(data):
             return
         if len(self._heads) >= MAX_HEADS:
