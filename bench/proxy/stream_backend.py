@@ -81,6 +81,7 @@ class Backend:
     """Listens on `host` and `port` until `run` is ended by an exception."""
 
     def __init__(self, host: str, port: int, models: list[str], interval: float, rate: float) -> None:
+        self.parent = os.getppid()  # before anybody can know the port, and leave
         self.models, self.interval = models, interval
         self.held = 0
         self.wheel = Wheel(rate, self._hold, self._close_stream, self._ended)
@@ -106,8 +107,8 @@ class Backend:
         return port
 
     def run(self) -> None:
-        parent, listening, wheel = os.getppid(), self.listener.fileno(), self.wheel
-        while os.getppid() == parent:
+        listening, wheel = self.listener.fileno(), self.wheel
+        while os.getppid() == self.parent:
             wait = wheel.seconds_to_next() if wheel.streams else IDLE
             for fd, event in self.poll.poll(wait):
                 if fd == listening:
