@@ -152,17 +152,22 @@ def spoken(command: Sequence[str], cores: Sequence[int]) -> Iterator[Callable[[f
     )
     assert popen.stdout
     assert popen.stderr
-    lines = popen.stdout
+    lines, said = popen.stdout.fileno(), bytearray()
 
     def line(seconds: float) -> str:
-        ready, _, _ = select.select([lines], [], [], seconds)
-        said = lines.readline() if ready else b""
-        if not said:
-            popen.kill()
-            errors = popen.communicate()[1].decode(errors="replace").strip()[-2000:]
-            what = "ended" if ready else f"said nothing for {seconds:.0f} s"
-            raise BenchError(f"{' '.join(command[1:3])} {what}: {errors}")
-        return said.decode()
+        deadline = time.monotonic() + seconds
+        while b"\n" not in said:
+            ready, _, _ = select.select([lines], [], [], max(0.0, deadline - time.monotonic()))
+            more = os.read(lines, 65536) if ready else b""
+            if not more:
+                popen.kill()
+                errors = popen.communicate()[1].decode(errors="replace").strip()[-2000:]
+                what = "ended" if ready else f"said nothing for {seconds:.0f} s"
+                raise BenchError(f"{' '.join(command[1:3])} {what}: {errors}")
+            said.extend(more)
+        first, _, rest = bytes(said).partition(b"\n")
+        said[:] = rest
+        return first.decode()
 
     try:
         yield line
