@@ -14,24 +14,25 @@ from enginehouse.wire.paths import Route
 
 #: Besides hop-by-hop headers: answered by the router itself, or replaced by its own.
 _DROPPED: Final = HOP_BY_HOP | {b"expect", b"x-request-id", b"x-forwarded-for"}
-#: Headers that the router reads, and where they go; the first kind may be given once only or the last counts.
-_SINGLE: Final = {
-    b"upgrade": "upgrade",
-    b"authorization": "authorization",
-    b"content-encoding": "content_encoding",
-    b"content-type": "content_type",
-    b"content-length": "length",
-    b"x-request-id": "request_id",
-    b"user-agent": "user_agent",
-    b"sec-websocket-key": "websocket_key",
-}
-_LISTED: Final = {
-    b"host": "hosts",
-    b"transfer-encoding": "transfer_encodings",
-    b"expect": "expects",
-    b"x-forwarded-for": "forwarded_for",
-    b"sec-websocket-protocol": "protocols",
-}
+#: Headers that the router reads.
+_READ: Final = frozenset(
+    (
+        b"host",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"authorization",
+        b"user-agent",
+        b"x-request-id",
+        b"x-forwarded-for",
+        b"content-encoding",
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+    )
+)
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -92,21 +93,47 @@ class RequestHead:
 
     def _read(self, headers: Headers) -> bytes:
         """Pick what the router reads; returns the lines that are passed on."""
-        lines = []
+        pieces: list[bytes] = []
         for name, value in headers:
             lower = name.lower()
-            if lower in _SINGLE:
-                setattr(self, _SINGLE[lower], value)
-            elif lower in _LISTED:
-                getattr(self, _LISTED[lower]).append(value)
-            elif lower == b"connection":
-                self.connection = self.connection + b"," + value if self.connection else value
+            if lower in _READ:
+                self._note(lower, value)
             if lower not in _DROPPED:
-                lines.append(b"%b: %b\r\n" % (name, value))
+                pieces += (name, b": ", value, b"\r\n")
         if self.request_id and _REQUEST_ID.fullmatch(self.request_id) is None:
             self.request_id = b""
         named = named_by_connection(self.connection)
-        return self._without(named) if named else b"".join(lines)
+        return self._without(named) if named else b"".join(pieces)
+
+    def _note(self, name: bytes, value: bytes) -> None:  # noqa: C901 (a table would set attributes by name: dearer)
+        if name == b"host":
+            self.hosts.append(value)
+        elif name == b"connection":
+            self.connection = self.connection + b"," + value if self.connection else value
+        elif name == b"content-length":
+            self.length = value
+        elif name == b"content-type":
+            self.content_type = value
+        elif name == b"authorization":
+            self.authorization = value
+        elif name == b"user-agent":
+            self.user_agent = value
+        elif name == b"x-request-id":
+            self.request_id = value
+        elif name == b"x-forwarded-for":
+            self.forwarded_for.append(value)
+        elif name == b"content-encoding":
+            self.content_encoding = value
+        elif name == b"transfer-encoding":
+            self.transfer_encodings.append(value)
+        elif name == b"expect":
+            self.expects.append(value)
+        elif name == b"upgrade":
+            self.upgrade = value
+        elif name == b"sec-websocket-key":
+            self.websocket_key = value
+        else:
+            self.protocols.append(value)
 
     def _without(self, names: frozenset[bytes]) -> bytes:
         dropped = _DROPPED | names
