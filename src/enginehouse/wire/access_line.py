@@ -125,7 +125,6 @@ class JsonLines:
     def encode(self, entries: Iterable[Entry], offset: float) -> bytes:
         """See `Lines`. Milliseconds are cut to tenths: rounding would cost as much as all of the JSON."""
         times, names, paths = self._times, self._names, self._paths
-        whole = Outcome.ANSWERED
         return self._encoder.encode_lines(
             [
                 _Line(
@@ -138,7 +137,7 @@ class JsonLines:
                     names[service],
                     status,
                     outcome,
-                    "--" if outcome is whole else outcome.termination,
+                    outcome.termination,
                     attempts,
                     int(queued * 10000) / 10 if queued else 0.0,
                     int((first_byte - begun) * 10000) / 10 if first_byte else None,
@@ -176,12 +175,11 @@ class TextLines:
         status, outcome, attempts, bytes_in, bytes_out, stream = entry[10:]
         names = self._names
         first = f"{(first_byte - begun) * 1000:.1f}ms" if first_byte else "-"
-        how = "answered --" if outcome is Outcome.ANSWERED else f"{outcome.value} {outcome.termination}"
         return (
             f"{self._times[int((ended + offset) * 1000)]} {status:03d} {(ended - begun) * 1000:9.1f}ms"
-            f" {names[method]} {self._paths[target]} model={names[model]} service={names[service]} {how}"
-            f" attempts={attempts} queue={queued * 1000:.1f}ms first={first} in={bytes_in} out={bytes_out}"
-            f"{' stream' if stream else ''} client={names[client]} id={text_name(id)}\n"
+            f" {names[method]} {self._paths[target]} model={names[model]} service={names[service]}"
+            f" {outcome.value} {outcome.termination} attempts={attempts} queue={queued * 1000:.1f}ms first={first}"
+            f" in={bytes_in} out={bytes_out}{' stream' if stream else ''} client={names[client]} id={text_name(id)}\n"
         )
 
     def dropped(self, count: int, wall: float) -> bytes:
@@ -210,10 +208,16 @@ class Forms(dict[str | bytes, T]):
 class Times(dict[int, str]):
     """Milliseconds since 1970 as RFC 3339 in UTC."""
 
+    _second = -1
+    _text = ""
+
     def __missing__(self, ms: int) -> str:
+        second, rest = divmod(ms, 1000)
+        if second != self._second:
+            self._second, self._text = second, (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
         if len(self) >= MAX_FORMS:
             self.clear()
-        text = self[ms] = (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")[:-6] + "Z"
+        text = self[ms] = f"{self._text}.{rest:03d}Z"
         return text
 
 
