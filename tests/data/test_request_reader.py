@@ -39,7 +39,7 @@ class Sink:
 
 
 def read(sink: Sink) -> RequestReader:
-    return RequestReader(sink, RouterConfig(), KnownHeads(), "127.0.0.1")
+    return RequestReader(sink, RouterConfig(), KnownHeads())
 
 
 def test_a_file_that_comes_in_many_pieces_is_never_held_twice() -> None:

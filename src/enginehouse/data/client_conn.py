@@ -64,7 +64,7 @@ class ClientConn:
         self._stage_since = 0.0
         self._write_full_since = 0.0
         # requests
-        self._reader: RequestReader = None  # type: ignore[assignment]  # set by connection_made
+        self._reader = RequestReader(self, worker.config, worker.known_heads)
         self.driver: Driver | None = None
         self.tunnel: Pipe | None = None
         self._answering: Request | None = None
@@ -80,10 +80,11 @@ class ClientConn:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the peer; one connection too many is told so and closed."""
         self.transport = transport  # type: ignore[assignment]
+        # Write at once, not at the end of the loop's turn; and what the kernel does not take is back-pressure already.
+        self.transport.set_write_buffer_limits(high=0)
         peer = transport.get_extra_info("peername")
-        self._reader = RequestReader(
-            self, self.worker.config, self.worker.known_heads, peer[0] if isinstance(peer, tuple) else ""
-        )
+        if isinstance(peer, tuple):
+            self._reader.peer = peer[0]
         self.worker.clients.add(self)
         if len(self.worker.clients) > self.worker.config.max_connections:
             self._reader.over = True
@@ -95,6 +96,7 @@ class ClientConn:
         self.worker.clients.discard(self)
         self._drop_bodies()
         self._pending.clear()
+        self._reader.close()
         if self.tunnel is not None:
             self.tunnel.client_lost()
         elif self.driver is not None:

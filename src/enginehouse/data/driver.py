@@ -57,6 +57,7 @@ class Driver:
         self._first_byte = 0.0
         self._limit = 0.0
         self._due = 0.0
+        self._seen = 0
         # the attempt
         self._upstream: Upstream | None = None
         self._engine: EngineConn | None = None
@@ -265,21 +266,12 @@ class Driver:
             relay.watch_events(named=self._plan.route.dialect is Dialect.RESPONSES)
         if self._plan.route.makes_id and head.status < 300:
             relay.watch_for_id()
+        elif framing is Framing.CHUNKED and self._engine is not None and relay.takes_chunks:
+            self._engine.chunks = relay
         return relay
-
-    def answer_chunk(self, chunk: bytes, start: int) -> None:
-        """One read is one chunk: mostly an event of a stream."""
-        relay = self._relay
-        if relay is not None and relay.takes_chunks:
-            self._due = 0.0
-            relay.chunk(chunk, start)
-        else:
-            self.answer_body(chunk[start:-2])
-            self.answer_read(False)
 
     def answer_body(self, data: bytes) -> None:
         """Some bytes of the body."""
-        self._due = 0.0
         if self._relay is not None:
             self._relay.body(data)
         elif self._held is not None and not self._held.add(data):
@@ -387,8 +379,10 @@ class Driver:
 
     def expire(self, now: float) -> None:
         """Called a few times a second: connect, first byte and idle have a deadline each."""
-        if not self._due or self._full:
+        sent = self._relay.sent if self._relay is not None else 0
+        if not self._due or self._full or sent != self._seen:
             self._due = now + self._limit
+            self._seen = sent
         elif now >= self._due:
             self._timed_out()
 

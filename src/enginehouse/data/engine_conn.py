@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import httptools
 
 from enginehouse.core.outcome import Outcome
+from enginehouse.data.relay import Relay
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.http1 import Framing, Headers
 from enginehouse.wire.known_heads import KnownHeads
@@ -45,9 +46,6 @@ class Holder(Protocol):
     def answer_body(self, data: bytes) -> None:
         """Some bytes of the body, decoded from their framing."""
 
-    def answer_chunk(self, chunk: bytes, start: int) -> None:
-        """One read brought exactly one chunk, framing included; its data are `chunk[start:-2]`."""
-
     def answer_read(self, ended: bool) -> None:
         """Everything of one read was told; `ended`: the answer is complete."""
 
@@ -79,6 +77,7 @@ class EngineConn:
         "_parser",
         "_read",
         "_surplus",
+        "chunks",
         "holder",
         "idle_since",
         "lost",
@@ -92,6 +91,8 @@ class EngineConn:
         self.upstream = upstream
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made, before any use
         self.holder: Holder | None = None
+        self.chunks: Relay | None = None
+        """Takes reads that are one chunk each, if the holder wants them passed on as they are."""
         self.tunnel: Tunnel | None = None
         self.uses = 0
         self.idle_since = 0.0
@@ -118,6 +119,7 @@ class EngineConn:
         self.holder = holder
         self.uses += 1
         self._method = method
+        self.chunks = None
         self._head = None
         self._in_head = True
         self._complete = self._surplus = self._at_chunk = False
@@ -150,11 +152,11 @@ class EngineConn:
 
     def release(self) -> None:
         """The holder is done with it; late events reach nobody."""
-        self.holder = None
+        self.holder = self.chunks = None
 
     def abort(self) -> None:
         """Close at once: the engine sees it within its next read."""
-        self.holder = None
+        self.holder = self.chunks = None
         self.lost = True
         if self.transport is not None:
             self.transport.abort()
@@ -162,8 +164,9 @@ class EngineConn:
     # -- asyncio -------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the transport; it writes at once, not at the end of the loop's turn."""
         self.transport = transport  # type: ignore[assignment]
+        self.transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         """Parse one read and tell the holder once at its end."""
@@ -175,9 +178,9 @@ class EngineConn:
             # RFC 9112 9.2 leaves bytes without a request undefined: they must never answer the next one.
             self.abort()
         elif self._at_chunk:
-            start = data_start(data)
-            if start:
-                holder.answer_chunk(data, start)
+            start = data_start(data) if self.chunks is not None else 0
+            if start and self.chunks is not None:
+                self.chunks.chunk(data, start)
             else:
                 self._parse(holder, data)
         elif self._head_bytes or self._method == b"HEAD" or not self._take(holder, data):
@@ -228,6 +231,7 @@ class EngineConn:
     def connection_lost(self, exc: Exception | None) -> None:
         """An end of file ends an answer without length, and breaks every other one."""
         self.lost = True
+        self._parser = None  # it holds this object
         if self.tunnel is not None:
             self.tunnel.engine_lost()
             return

@@ -83,7 +83,7 @@ class EnginePool:
 
     def give_back(self, conn: EngineConn, now: float) -> None:
         """Keep a clean connection for the next request, or close it."""
-        conn.holder = None
+        conn.release()
         upstream = conn.upstream
         if len(upstream.idle) >= self._max_idle or not upstream.retained:
             conn.transport.close()

@@ -79,15 +79,15 @@ class Relay:
 
     @property
     def takes_chunks(self) -> bool:
-        """Whether a chunk may be passed on as it is, framing and all."""
-        return self._chunked and self._prefix is None
+        """Whether chunks may be passed on as they are, framing and all (`chunk`)."""
+        return self._chunked
 
     def chunk(self, chunk: bytes, start: int) -> None:
-        """Write one read that is one chunk. Everything before it was flushed at the end of its own read."""
+        """Write one read that is one chunk, its data being `chunk[start:-2]`; what came before was flushed."""
         self._transport.write(chunk)
         self.sent += len(chunk) - start - 2
         if self._events is not None:
-            self._events.feed(chunk[start:-2])
+            self._events.feed_chunk(chunk, start)
 
     def body(self, data: bytes) -> None:
         """Queue some bytes of the body."""

@@ -65,23 +65,24 @@ class RequestReader:
         "_known",
         "_more",
         "_parser",
-        "_peer",
         "_read",
         "_request",
         "_sink",
         "_target",
         "body_bytes",
         "over",
+        "peer",
         "stage",
     )
 
-    def __init__(self, sink: Sink, config: RouterConfig, known: KnownHeads[RequestHead], peer: str) -> None:
+    def __init__(self, sink: Sink, config: RouterConfig, known: KnownHeads[RequestHead]) -> None:
         self._sink = sink
         self._config = config
         self._known = known
-        self._peer = peer
+        self.peer = ""
+        """The client's address."""
         self._parser: httptools.HttpRequestParser | None = None
-        self._request = Request(peer, 0.0)
+        self._request = Request("", 0.0)
         self._target = b""
         self._headers: Headers = []
         self._head_bytes = 0
@@ -102,7 +103,7 @@ class RequestReader:
                 return
             self.stage = Stage.HEAD
             self._read = data
-            self._request = Request(self._peer, now)
+            self._request = Request(self.peer, now)
             self._target = b""
         self._parse(data)
         self._read = b""
@@ -111,7 +112,7 @@ class RequestReader:
         """A whole request with a known head; not where its body meets a limit, which the parser's way tells."""
         if body and (len(body) > self._config.max_body or not self._sink.take_body(len(body))):
             return False
-        self._request = request = Request(self._peer, now, head, body)
+        self._request = request = Request(self.peer, now, head, body)
         self._sink.request_whole(request, b"")
         return True
 
@@ -131,6 +132,11 @@ class RequestReader:
             self._sink.bug(error.__context__ or error)
         except httptools.HttpParserError as error:
             self._refuse(Outcome.BAD_REQUEST, f"The request is not valid HTTP/1.1: {error}.")
+
+    def close(self) -> None:
+        """Let go of the parser, which holds this reader."""
+        self._parser = None
+        self.over = True
 
     def drop_body(self) -> int:
         """Forget the unfinished body; the bytes that were reserved for it."""
@@ -158,7 +164,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         """A new request; also behind another one in the same read."""
         if self.stage is not Stage.HEAD:
-            self._request = Request(self._peer, self._request.begun)
+            self._request = Request(self.peer, self._request.begun)
             self.stage = Stage.HEAD
         self._target = b""
         self._headers = []

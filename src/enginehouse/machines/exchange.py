@@ -100,6 +100,11 @@ MAX_BROKEN: Final = 2
 MAX_ATTEMPTS: Final = 5
 
 
+def _nobody(_tried: tuple[str, ...]) -> Refusal:
+    """The chooser of a request that is over."""
+    return Refusal(Outcome.NO_SERVICE, "")
+
+
 class Exchange:
     """The machine. `choose(tried)` picks a service that is not among `tried`, or refuses."""
 
@@ -138,11 +143,16 @@ class Exchange:
         self.tried = (*self.tried, choice.service.name)
         return Connect(choice, fresh, self._rejections)
 
+    def _end(self) -> None:
+        """Nobody is asked any more: whoever gave `choose` holds this machine, and a cycle would outlive both."""
+        self.state = _DONE
+        self._choose = _nobody
+
     def _asked(self, outcome: Outcome, reused: bool) -> Command:
         command = self._next(fresh=False)
         if isinstance(command, Connect):
             return command
-        self.state = _DONE
+        self._end()
         assert command is not None
         return Refuse(command)
 
@@ -152,7 +162,7 @@ class Exchange:
         command = self._next(fresh=False)
         if isinstance(command, Connect):
             return command
-        self.state = _DONE
+        self._end()
         return PassOn()
 
     def _failed_early(self, outcome: Outcome, reused: bool) -> Command:
@@ -167,20 +177,20 @@ class Exchange:
             if self._broken >= MAX_BROKEN:
                 retry = Retry.NO
         if retry is Retry.NO:
-            self.state = _DONE
+            self._end()
             return Answer(outcome)
         command = self._next(fresh=True)
         if isinstance(command, Connect):
             return command
-        self.state = _DONE
+        self._end()
         return Answer(outcome)
 
     def _broke_late(self, outcome: Outcome, reused: bool) -> Command:
-        self.state = _DONE
+        self._end()
         return Break(outcome)
 
     def _finished(self, outcome: Outcome, reused: bool) -> Command:
-        self.state = _DONE
+        self._end()
         return FINISHED if outcome is _ANSWERED else Finish(outcome)
 
 

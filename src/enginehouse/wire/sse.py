@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 
 _TAIL = 64
+#: A chunk of this size holds a whole tail, whatever its framing (a size line has four digits at most, see `one_chunk`).
+_WHOLE_TAIL = _TAIL + 8
 _BLANK_LINE = (b"\n\n", b"\r\r", b"\n\r\n", b"\n\r", b"\r\r\n")
 #: The end of a stream: chat completions, messages (both short, so that they stand in the tail), responses (whose last
 #: event holds the whole answer: its name is looked for as it passes).
@@ -20,34 +22,53 @@ _MARK = b"response."
 
 
 class Scanner:
-    """Fed with every chunk of a stream; answers when asked. Keeps 64 bytes.
+    """Fed with every chunk of a stream; answers when asked. Keeps 64 bytes, or the last chunk.
 
     `named`: the stream's last event is known by its name (the Responses API), which is looked for in passing.
     """
 
-    __slots__ = ("_last_named", "_named", "_tail")
+    __slots__ = ("_chunk", "_last_named", "_named", "_start", "_tail")
 
     def __init__(self, named: bool) -> None:
         self._tail = b""
+        self._chunk = b""
+        self._start = 0
         self._named = named
         self._last_named = False
 
-    def feed(self, chunk: bytes) -> None:
+    def feed_chunk(self, chunk: bytes, start: int) -> None:
+        """A chunk with its framing: the bytes of the stream are `chunk[start:-2]`."""
+        if self._named or len(chunk) < _WHOLE_TAIL:
+            self.feed(chunk[start:-2])
+        else:
+            # Longer than a tail: nothing before it matters, and the next one will make it not matter either.
+            self._chunk, self._start = chunk, start
+
+    def feed(self, data: bytes) -> None:
         """Some bytes of the stream, cut anywhere."""
+        tail = self._settle()
         if self._named and not self._last_named:
-            seen = self._tail + chunk
+            seen = tail + data
             self._last_named = _MARK in seen and _RESPONSES_LAST.search(seen) is not None
-        self._tail = chunk[-_TAIL:] if len(chunk) >= _TAIL else (self._tail + chunk)[-_TAIL:]
+        self._tail = data[-_TAIL:] if len(data) >= _TAIL else (tail + data)[-_TAIL:]
+
+    def _settle(self) -> bytes:
+        """The last bytes of the stream."""
+        if self._chunk:
+            self._tail = self._chunk[self._start : -2][-_TAIL:]
+            self._chunk = b""
+        return self._tail
 
     @property
     def at_boundary(self) -> bool:
         """Between two events (or before the first): an event of our own can be put here."""
-        return not self._tail or self._tail.endswith(_BLANK_LINE)
+        tail = self._settle()
+        return not tail or tail.endswith(_BLANK_LINE)
 
     @property
     def finished(self) -> bool:
         """The event after which nothing comes has been seen whole."""
-        return (self._last_named and self.at_boundary) or _LAST.search(self._tail) is not None
+        return (self._last_named and self.at_boundary) or _LAST.search(self._settle()) is not None
 
 
 _ID = re.compile(rb'"id"\s*:\s*"((?:resp|video|vid|stream)[_-][^"\\]{1,120})"')
