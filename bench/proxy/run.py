@@ -57,11 +57,10 @@ class Runner:
 
     def expected(self, case: Case) -> float:
         """Seconds a case takes, roughly."""
-        many = sum(name in self._contestants for name in case.contestants)
-        each = max(self._settings.seconds, case.seconds) + self._settings.warm + _AROUND
-        if case.fresh:
-            return many * self._settings.runs * (each + _START_FRESH)
-        return many * self._settings.runs * each + (0 if case.kind == "find" else _START)
+        patience = [self._contestants[name].patience for name in case.contestants if name in self._contestants]
+        load = max(self._settings.seconds, case.seconds) * sum(patience)
+        around = self._settings.warm + (_START_FRESH if case.fresh else _AROUND)
+        return self._settings.runs * (load + len(patience) * around) + (0 if case.kind == "find" else _START)
 
     def _alone(self, case: Case, names: Sequence[str]) -> None:
         """A case without a proxy."""
@@ -121,7 +120,7 @@ class Runner:
             mine = started[turn.contestant]
             others = Meter([root for name, other in started.items() if name != turn.contestant for root in other.roots])
             began = time.monotonic()
-            figures = stage.measure(mine)
+            figures = stage.measure(mine, self._contestants[turn.contestant].patience)
             idle = others.stop().cpu_ns / 1e9 / (time.monotonic() - began)
             mine.process.require_alive()
             self._record(case, turn, {**figures, "others_cores": round(idle, 5)})

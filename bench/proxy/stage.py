@@ -81,9 +81,9 @@ class Stage:
         """Numbers that mean nothing outside this run."""
         return {started.port, self._job.services[0].port}
 
-    def measure(self, started: Started) -> Figures:
-        """Once."""
-        case, bench = self._case, self._bench
+    def measure(self, started: Started, patience: int) -> Figures:
+        """Once, with load for `patience` times as long as usual."""
+        case, bench = self._case, self._bench._replace(seconds=self._bench.seconds * patience)
         target = Target(started.url, started.roots)
         if case.kind == "latency":
             return measure.one_by_one(bench, self._load, target)

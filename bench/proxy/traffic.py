@@ -57,8 +57,8 @@ class Service(NamedTuple):
 
 
 def models(count: int) -> tuple[str, ...]:
-    """Names as long as real ones are."""
-    return tuple(f"meta-llama/Llama-3.1-8B-Instruct-{index:03}" for index in range(count))
+    """Names as long as real ones are, but nobody's: LiteLLM fetches a tokenizer for some that it knows."""
+    return tuple(f"bench-house/Chat-2.1-8B-Instruct-{index:03}" for index in range(count))
 
 
 def services(count: int, port: int, names: Sequence[str]) -> tuple[Service, ...]:

@@ -24,6 +24,7 @@ class Absent:
 
     name = "absent"
     counted = routing = "nothing"
+    patience = 1
 
     def install(self) -> None:
         pass

@@ -63,6 +63,8 @@ class Contestant(Protocol):
     name: str
     counted: str
     """Which processes' time is its own, in words."""
+    patience: int
+    """How many times as long the load lasts: the slowest would else do less than is under way when it ends."""
     routing: str
     """How it chooses an engine, as it is started here, in words."""
 

@@ -14,6 +14,7 @@ class Direct:
     """The backend itself: beside the client on one core, or another one where the proxies are, across to their core."""
 
     counted = "nothing: the backend's own time is not measured"
+    patience = 1
     routing = "none"
 
     def __init__(self, name: str, across: bool) -> None:

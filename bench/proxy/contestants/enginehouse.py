@@ -30,6 +30,7 @@ class Enginehouse:
 
     name = "enginehouse"
     counted = "all processes below the started one: supervisor, control and workers"
+    patience = 1
     routing = "by the model in the body, in turn among the services that serve it"
 
     def install(self) -> None:

@@ -20,6 +20,7 @@ class LiteLLM:
 
     name = "litellm"
     counted = "all processes below the started one: one Python process with uvicorn"
+    patience = 3
     routing = "by the model in the body, at random among the services that serve it"
 
     def install(self) -> None:
@@ -42,8 +43,8 @@ class LiteLLM:
         (job.directory / "litellm.yaml").write_text(text, encoding="utf-8")
         command = [str(install.pypi(self.name) / "litellm"), "--config", str(job.directory / "litellm.yaml")]
         command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-        # Its table of prices would otherwise be fetched from the network, at every start.
-        words = ["env", "LITELLM_LOCAL_MODEL_COST_MAP=True", "LITELLM_MODE=PRODUCTION", *command]
+        # Its table of prices and tokenizers would otherwise be fetched from the network.
+        words = ["env", "LITELLM_LOCAL_MODEL_COST_MAP=True", "HF_HUB_OFFLINE=1", "LITELLM_MODE=PRODUCTION", *command]
         process = processes.start(self.name, words, job.cores, job.directory)
         wait_for(process, port, _STARTS)
         return Started(process, port, words, {"litellm.yaml": text})

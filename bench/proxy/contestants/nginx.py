@@ -47,6 +47,7 @@ class Nginx:
     """nginx, with its own default buffering of request bodies or with enough memory for them."""
 
     counted = "all processes below the started one: master and workers"
+    patience = 1
     routing = "in turn, whatever the model"
 
     def __init__(self, name: str, body_memory: str = "") -> None:

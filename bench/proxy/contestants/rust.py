@@ -22,6 +22,7 @@ class RustRouter:
     """`vllm-router` or `sglang-router launch`."""
 
     counted = "all processes below the started one: Python as launcher, in which the Rust router runs with its threads"
+    patience = 1
     routing = "in turn, whatever the model"
 
     def __init__(self, name: str, words: Sequence[str]) -> None:
