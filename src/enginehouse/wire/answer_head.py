@@ -54,7 +54,7 @@ class AnswerHead:
                 if lower == b"transfer-encoding":
                     self.chunked = value.strip().lower().endswith(b"chunked")
                 elif lower == b"connection":
-                    connection = value
+                    connection = connection + b"," + value if connection else value
                 elif lower == b"upgrade":
                     self.upgrade = value
                 continue
