@@ -47,9 +47,9 @@ def chunk(size: int, line: bytes | None = None) -> bytes:
     return (b"%x" % size if line is None else line) + b"\r\n" + b"d" * size + b"\r\n"
 
 
-def test_every_chunk_that_fits_is_one_in_both_spellings_of_its_digits() -> None:
+def test_every_chunk_that_fits_is_one_however_its_digits_are_spelled() -> None:
     for size in range(1, MAX_READ):
-        for line in (b"%x" % size, b"%X" % size):
+        for line in (b"%x" % size, b"%X" % size, (b"%x" % size).title()):
             read = chunk(size, line)
             start = data_start(read)
             assert start == (len(line) + 2 if len(read) <= MAX_READ else 0)
@@ -81,7 +81,6 @@ def test_every_chunk_that_fits_is_one_in_both_spellings_of_its_digits() -> None:
         b"5\r\nhello\r\n0\r\n\r\n",
         b"2\r\nab\r\n2\r\ncd\r\n",
         b"hello\r\n",
-        b"aA\r\n" + b"d" * 0xAA + b"\r\n",
     ],
 )
 def test_anything_else_is_left_to_the_parser(read: bytes) -> None:
@@ -112,6 +111,6 @@ def test_what_is_taken_for_one_chunk_is_one_to_llhttp_with_the_same_data(read: b
         assert seen.is_one
         assert b"".join(seen.data) == read[start:-2] + b"!"
     elif seen.is_one:
-        # Right, too, but not as engines write it: a size with zeros before it, mixed digits or an extension.
+        # Right, too, but not as engines write it: a size with zeros before it or with an extension.
         line = read.split(b"\r\n")[0]
-        assert line[:1] == b"0" or b";" in line or line not in (line.lower(), line.upper())
+        assert line[:1] == b"0" or b";" in line
