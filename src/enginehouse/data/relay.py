@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from enginehouse.core.outcome import Outcome
@@ -36,10 +37,22 @@ def _connection(version: str, keep: bool) -> bytes:
 class Relay:
     """Everything between the engine's parser and the client's transport for one answer that comes in pieces."""
 
-    __slots__ = ("_chunked", "_events", "_framing", "_out", "_prefix", "_transport", "found_id", "keep", "sent")
+    __slots__ = (
+        "_chunked",
+        "_events",
+        "_framing",
+        "_out",
+        "_prefix",
+        "_transport",
+        "_write",
+        "found_id",
+        "keep",
+        "sent",
+    )
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self._write: Callable[[bytes], None] = transport.write
         self._out: list[bytes] = []
         self._framing = Framing.NONE
         self._chunked = False
@@ -84,7 +97,7 @@ class Relay:
 
     def chunk(self, chunk: bytes, start: int) -> None:
         """Write one read that is one chunk, its data being `chunk[start:-2]`; what came before was flushed."""
-        self._transport.write(chunk)
+        self._write(chunk)
         self.sent += len(chunk) - start - 2
         if self._events is not None:
             self._events.feed_chunk(chunk, start)

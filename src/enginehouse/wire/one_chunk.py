@@ -15,14 +15,14 @@ from typing import Final
 MAX_READ: Final = 4096
 
 
-def _size_lines() -> list[tuple[bytes, ...]]:
-    """By length of the read: what it begins with if it is one chunk. Both spellings of the digits; never size 0."""
-    lines: list[tuple[bytes, ...]] = [()] * (MAX_READ + 1)
+def _size_lines() -> list[bytes]:
+    """By length of the read: what it begins with if it is one chunk, in small letters; never of size 0."""
+    lines = [b""] * (MAX_READ + 1)
     for size in range(1, MAX_READ):
         line = b"%x\r\n" % size
         length = len(line) + size + 2
         if length <= MAX_READ:
-            lines[length] = tuple({line, line.upper()})
+            lines[length] = line
     return lines
 
 
@@ -32,6 +32,11 @@ _SIZE_LINES: Final = _size_lines()
 def data_start(read: bytes) -> int:
     """Where the data of the one chunk in `read` begin (they end two bytes before its end); 0 if it is not one chunk."""
     size = len(read)
-    if size <= MAX_READ and read.endswith(b"\r\n") and read.startswith(_SIZE_LINES[size]):
-        return read.index(b"\n") + 1
+    if size > MAX_READ:
+        return 0
+    line = _SIZE_LINES[size]
+    start = len(line)
+    # Slices: `startswith` and `endswith` cost three times as much.
+    if start and read[-2:] == b"\r\n" and (read[:start] == line or read[:start].lower() == line):
+        return start
     return 0
