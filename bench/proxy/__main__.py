@@ -23,6 +23,8 @@ from bench.proxy.results import ROOT, Results
 from bench.proxy.run import Runner, say
 from bench.proxy.stage import Settings
 
+#: Where the results lie that the README shows.
+PUBLISHED = ROOT / "bench" / "results"
 #: Without these there is nothing to compare with.
 MANDATORY = ("enginehouse", "nginx", "vllm-router", "sglang-router")
 
@@ -30,6 +32,8 @@ MANDATORY = ("enginehouse", "nginx", "vllm-router", "sglang-router")
 def main(arguments: list[str]) -> int:
     """Run the bench; the exit status."""
     options = _parser().parse_args(arguments)
+    everything = not (options.cases or options.contestants or options.quick)
+    out = options.out or (PUBLISHED if everything else install.SCRATCH) / "proxy.json"
     names = options.cases or [*BY_NAME, SOAK]
     cases = [BY_NAME[name] for name in names if name != SOAK]
     wanted = options.contestants or list(ALL)
@@ -45,7 +49,7 @@ def main(arguments: list[str]) -> int:
     adopt_orphans()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything that was started, as Ctrl-C does
     results = Results(
-        options.out,
+        out,
         {
             "runs": settings.runs,
             "seconds_per_run": settings.seconds,
@@ -70,7 +74,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\nbench: interrupted; what was measured is kept", file=sys.stderr)
         return 130
-    print(f"results: {options.out}")
+    print(f"results: {out}")
     return 0
 
 
@@ -119,7 +123,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, metavar="N", help="of orders and texts (default: 1)")
     add("--router-core", type=int, default=1, metavar="N", help="core of whoever is measured (default: 1)")
     add("--load-core", type=int, default=0, metavar="N", help="core of load and backend (default: 0)")
-    add("--out", type=Path, default=ROOT / "bench" / "results" / "proxy.json", metavar="FILE", help="results as JSON")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="results as JSON (default: bench/results, and .bench for less than everything)",
+    )
     return parser
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.proxy import install
 from bench.proxy.processes import Process, Processes, free_port, wait_for
 
 #: What an engine answers to a short chat: 588 bytes in vLLM's shape.
@@ -113,7 +114,7 @@ def start_nginx(processes: Processes, name: str, text: str, port: int, cores: Se
 
 def nginx_command(prefix: Path) -> list[str]:
     """How an nginx of ours is started."""
-    return ["nginx", "-e", "stderr", "-p", str(prefix), "-c", "nginx.conf"]
+    return [install.found("nginx") or "nginx", "-e", "stderr", "-p", str(prefix), "-c", "nginx.conf"]
 
 
 def start(processes: Processes, models: Sequence[str], cores: Sequence[int], prefix: Path) -> tuple[Process, int]:

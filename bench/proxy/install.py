@@ -27,23 +27,28 @@ PINS = {
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
+def found(program: str) -> str:
+    """Where it is, "" for nowhere. Whoever is not root has no sbin in his path, where Debian has nginx."""
+    return shutil.which(program) or shutil.which(program, path="/usr/local/sbin:/usr/sbin") or ""
+
+
 def debian(package: str) -> None:
     """Make sure that a program of this package's name is there. Raises `BenchError` saying what to do."""
-    if shutil.which(package):
+    if found(package):
         return
     command = f"apt-get install -y --no-install-recommends {package}"
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise BenchError(f"{package} is needed: install it (Debian: sudo {command}) and start again")
     print(f"installing {package} …", file=sys.stderr)
-    with _no_services():
+    with no_services():
         for words in (["apt-get", "update"], command.split()):
             done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
-        if done.returncode or not shutil.which(package):
+        if done.returncode or not found(package):
             raise BenchError(f"{command} failed: {done.stderr.strip()[-1000:]}")
 
 
 @contextmanager
-def _no_services() -> Iterator[None]:
+def no_services() -> Iterator[None]:
     """While packages are installed, none of them may start its service."""
     if _POLICY.exists():
         yield

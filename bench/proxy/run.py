@@ -7,11 +7,13 @@ is, how to measure.
 from __future__ import annotations
 
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench.proxy.cases import Case
 from bench.proxy.contestants.base import Contestant, Started
@@ -54,6 +56,7 @@ class Runner:
             else:
                 self._proxied(case, present)
             self._progress.done(self.expected(case), time.monotonic() - began)
+            say("  " + "; ".join(medians(case, self._results.data["measurements"])))
 
     def expected(self, case: Case) -> float:
         """Seconds a case takes, roughly."""
@@ -145,6 +148,20 @@ class Runner:
         """A line that the next one overwrites; nothing where nobody looks."""
         if sys.stdout.isatty():
             print(f"{text}; about {words(self._progress.left)} left\033[K\r", end="", flush=True)
+
+
+def medians(case: Case, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each contestant needed in a case, by its runs without errors, and how many times that is of nginx'."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["case"] == case.name and not row["errors"] and row["units"]:
+            found.setdefault(row["contestant"], []).append(row["cpu_us_per_unit"])
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    yardstick = middle.get("nginx", 0.0)
+    return [
+        f"{name} {value:.2f} µs" + (f" ({value / yardstick:.2f} × nginx)" if yardstick and name != "nginx" else "")
+        for name, value in sorted(middle.items(), key=lambda pair: pair[1])
+    ]
 
 
 def say(text: str) -> None:

@@ -12,7 +12,7 @@ from bench.proxy.contestants import ALL
 from bench.proxy.contestants.base import Contestant, Job, Started
 from bench.proxy.processes import BenchError, Processes
 from bench.proxy.results import Results
-from bench.proxy.run import Runner
+from bench.proxy.run import Runner, medians
 from bench.proxy.stage import Settings
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -76,3 +76,18 @@ def test_finding_the_model_is_measured_without_a_proxy(tmp_path: Path) -> None:
 def test_every_case_names_contestants_that_exist_and_has_a_name_of_its_own() -> None:
     assert len(BY_NAME) == len(CASES)
     assert {name for case in CASES for name in case.contestants} <= set(ALL)
+
+
+def test_a_case_is_summed_up_by_medians_of_its_sound_runs_against_nginx() -> None:
+    rows = [
+        {"case": "json-1", "contestant": name, "errors": errors, "units": 1, "cpu_us_per_unit": figure}
+        for name, figure, errors in (
+            ("nginx", 9.0, 0),
+            ("nginx", 11.0, 0),
+            ("x", 30.0, 0),
+            ("x", 1.0, 7),
+            ("y", 1.0, 1),
+        )
+    ]
+    assert medians(BY_NAME["json-1"], rows) == ["nginx 10.00 µs", "x 30.00 µs (3.00 × nginx)"]
+    assert medians(BY_NAME["json-64"], rows) == []

@@ -61,7 +61,7 @@ class Nginx:
 
     def version(self) -> str:
         """As it says."""
-        said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+        said = subprocess.run([install.found("nginx"), "-v"], capture_output=True, text=True, check=True).stderr
         return said.rpartition("/")[2].strip()
 
     def start(self, processes: Processes, job: Job) -> Started:
