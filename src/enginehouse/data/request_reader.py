@@ -61,11 +61,13 @@ class RequestReader:
         "_config",
         "_first",
         "_head_bytes",
+        "_head_read",
         "_headers",
         "_known",
         "_more",
         "_parser",
         "_read",
+        "_read_size",
         "_request",
         "_sink",
         "_target",
@@ -86,6 +88,10 @@ class RequestReader:
         self._target = b""
         self._headers: Headers = []
         self._head_bytes = 0
+        """Of the lines of the head that are complete."""
+        self._head_read = 0
+        """Of the reads that brought nothing but a part of the head."""
+        self._read_size = 0
         self._read = b""
         self._first = b""
         self._more: BytesIO | None = None
@@ -97,6 +103,8 @@ class RequestReader:
 
     def feed(self, data: bytes, now: float) -> None:
         """Some bytes from the client, read at `now`."""
+        if self.over:
+            return
         if self.stage is _NOTHING:
             head, start = self._known.find(data)
             if head is not None and self._take(head, data[start:], now):
@@ -105,6 +113,7 @@ class RequestReader:
             self._read = data
             self._request = Request(self.peer, now)
             self._target = b""
+            self._head_read = 0
         self._parse(data)
         self._read = b""
 
@@ -120,11 +129,12 @@ class RequestReader:
         parser = self._parser
         if parser is None:
             parser = self._parser = httptools.HttpRequestParser(self)
+        self._read_size = len(data)
         try:
             parser.feed_data(data)
             if self.stage is Stage.HEAD:
-                self._head_bytes += len(data)
-                self._check_head_size()
+                self._head_read += len(data)
+                self._check_head_size(self._head_read)
         except httptools.HttpParserUpgrade as upgrade:
             self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
@@ -155,8 +165,8 @@ class RequestReader:
             self.over = True
             self._sink.request_refused(self.current(), outcome, message)
 
-    def _check_head_size(self) -> None:
-        if self._head_bytes > self._config.max_head:
+    def _check_head_size(self, size: int) -> None:
+        if size > self._config.max_head:
             self._refuse(Outcome.HEAD_TOO_LARGE)
 
     # -- httptools -----------------------------------------------------------------------------------------------------
@@ -166,6 +176,7 @@ class RequestReader:
         if self.stage is not Stage.HEAD:
             self._request = Request(self.peer, self._request.begun)
             self.stage = Stage.HEAD
+            self._head_read = -self._read_size  # which is added if no more than a part of the head came
         self._target = b""
         self._headers = []
         self._head_bytes = 0
@@ -179,7 +190,7 @@ class RequestReader:
         """Trailers also come here: dropped."""
         if self.stage is Stage.HEAD:
             self._headers.append((name, value))
-            self._head_bytes += len(name) + len(value)
+            self._head_bytes += len(name) + len(value) + 4  # ": " and CRLF
 
     def on_headers_complete(self) -> None:
         """Everything that can be refused by the head alone is refused here."""
@@ -191,7 +202,7 @@ class RequestReader:
         self._request.head = head
         if self.over:
             return
-        self._check_head_size()
+        self._check_head_size(self._head_bytes)
         problem = http1.head_problem(version, head.hosts, head.transfer_encodings)
         if problem:
             self._refuse(Outcome.BAD_REQUEST, problem)
