@@ -47,7 +47,8 @@ def main(arguments: list[str]) -> int:
         soak_minutes=options.soak_minutes or (1.0 if options.quick else 10.0),
     )
     adopt_orphans()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything that was started, as Ctrl-C does
+    for number in (signal.SIGTERM, signal.SIGINT):  # both end everything that was started, even where one is ignored
+        signal.signal(number, signal.default_int_handler)
     results = Results(
         out,
         {

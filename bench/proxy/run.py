@@ -42,6 +42,7 @@ class Runner:
         self._contestants = contestants
         self._results = results
         self._progress = Progress(0.0)
+        self._case_began = 0.0
 
     def run(self, cases: Sequence[Case]) -> None:
         """All of them."""
@@ -50,7 +51,7 @@ class Runner:
         for case in cases:
             present = [name for name in case.contestants if name in self._contestants]
             say(f"{case.name}: {', '.join(present)}")
-            began = time.monotonic()
+            self._case_began = began = time.monotonic()
             if case.kind == "find":
                 self._alone(case, present)
             else:
@@ -147,7 +148,8 @@ class Runner:
     def _status(self, text: str) -> None:
         """A line that the next one overwrites; nothing where nobody looks."""
         if sys.stdout.isatty():
-            print(f"{text}; about {words(self._progress.left)} left\033[K\r", end="", flush=True)
+            left = max(0.0, self._progress.left - (time.monotonic() - self._case_began))
+            print(f"{text}; about {words(left)} left\033[K\r", end="", flush=True)
 
 
 def medians(case: Case, rows: Sequence[Mapping[str, Any]]) -> list[str]:
