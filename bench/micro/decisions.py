@@ -1,0 +1,90 @@
+"""Cases of deciding: reading the model out of a body, choosing a service, making the table to choose from.
+
+Owns what each of these cases runs. May not live here: bytes on their way (`passage`), measuring (`measure`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from itertools import cycle
+from typing import get_args
+
+from bench.micro.dry import services
+from bench.micro.measure import Case, Operation
+from bench.micro.messages import MODEL
+from bench.proxy.find_model import escapes, text, tokens
+from bench.proxy.traffic import models
+from enginehouse.core.ask import Ask
+from enginehouse.core.config.router import Policy, RouterConfig
+from enginehouse.core.fleet import Fleet
+from enginehouse.core.shared import SIZE, Shared
+from enginehouse.policy.choose import LoadView, choose
+from enginehouse.policy.table import build
+from enginehouse.wire.paths import Classifier
+from enginehouse.wire.peek import peek, rename_model
+
+KIB, MIB = 1 << 10, 1 << 20
+#: Services of a large fleet, and models in it.
+_SERVICES, _MODELS = 1000, 200
+#: How many services have the model.
+_CANDIDATES = (2, 8, 32, 1000)
+
+
+def _peek(kind: Callable[[int, random.Random], bytes], size: int) -> Operation:
+    return partial(peek, kind(size, random.Random(1)), True)
+
+
+def _rename(size: int) -> Operation:
+    return partial(rename_model, text(size, random.Random(1)), "another-model")
+
+
+def _choose(policy: Policy, candidates: int) -> Operation:
+    """So many services of a large fleet have the model; a few requests are in flight."""
+    rng = random.Random(1)
+    fleet = services(_SERVICES, lambda number: (MODEL if number < candidates else f"other-{number % _MODELS}",))
+    table = build(Fleet(version=1, synced=True, services=fleet), RouterConfig(policy=policy))
+    shared = Shared(memoryview(bytearray(SIZE)))
+    for number in range(candidates):
+        shared.loads[0][number] = rng.randrange(4)
+    view = LoadView(shared, 2)
+    sessions = range(64) if policy == "session" else ()
+    asks = cycle([Ask(MODEL, f"{MODEL}:prompt_cache:{number}") for number in sessions] or [Ask(MODEL)])
+    turn = 0
+
+    def one() -> object:
+        nonlocal turn
+        turn += 1
+        return choose(table, next(asks), (), view, 1.0, turn, rng)
+
+    return one
+
+
+def _table() -> Operation:
+    names = models(_MODELS)
+    fleet = services(_SERVICES, lambda number: (names[number % _MODELS],))
+    return partial(build, Fleet(version=1, synced=True, services=fleet), RouterConfig())
+
+
+def _classify() -> Operation:
+    return partial(Classifier(RouterConfig()), b"POST", b"/v1/chat/completions")
+
+
+CASES = [
+    Case("path: classified", _classify),
+    Case("peek: chat of 200 B", partial(_peek, text, 200)),
+    Case("peek: chat of 8 KiB", partial(_peek, text, 8 * KIB)),
+    Case("peek: chat of 64 KiB", partial(_peek, text, 64 * KIB)),
+    Case("peek: chat of 1 MiB", partial(_peek, text, MIB)),
+    Case("peek: token ids of 1 MiB", partial(_peek, tokens, MIB)),
+    Case("peek: escapes of 1 MiB", partial(_peek, escapes, MIB)),
+    Case("rename: chat of 8 KiB", partial(_rename, 8 * KIB)),
+    Case("rename: chat of 1 MiB", partial(_rename, MIB)),
+    *(
+        Case(f"choose: {policy}, {count} of {_SERVICES}", partial(_choose, policy, count))
+        for policy in get_args(Policy)
+        for count in _CANDIDATES
+    ),
+    Case(f"table: {_SERVICES} services, {_MODELS} models", _table),
+]
