@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from enginehouse.cli.demo import EXAMPLE, relocated, simulated
+from enginehouse.cli.demo import relocated, simulated
 from enginehouse.cli.ports import claims
 from enginehouse.cli.up import read_house
 from enginehouse.core.config.house import HouseConfig
@@ -20,6 +20,7 @@ from tests.ports import Ports
 
 Start = Callable[..., Running]
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "demo.toml"
 MODELS = ["SmolLM2-135M-Instruct", "all-MiniLM-L6-v2", "tiny-random"]
 
 

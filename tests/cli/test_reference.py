@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from enginehouse.cli import reference
@@ -14,6 +16,12 @@ from enginehouse.core.config.registry import RegistryConfig
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.config.sim import SimConfig
 from enginehouse.core.outcome import Outcome
+
+
+@pytest.fixture(autouse=True)
+def the_pages_of_this_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the package under test is not the source tree but an installed copy of it."""
+    monkeypatch.setattr(reference, "FOLDER", Path(__file__).parents[2] / "docs" / "reference")
 
 
 def test_the_committed_pages_say_what_the_code_says(capsys: pytest.CaptureFixture[str]) -> None:

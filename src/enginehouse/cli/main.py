@@ -76,9 +76,7 @@ def _command(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     if name in ("-V", "--version", "version"):
-        from enginehouse import __version__
-
-        print(f"enginehouse {__version__}")
+        print(f"enginehouse {version()}")
         return 0
     if name not in COMMANDS:
         return _unknown(name)
@@ -95,6 +93,16 @@ def _command(arguments: list[str]) -> int:
 def command_module(name: str) -> object:
     """The module of a command, imported now."""
     return importlib.import_module(f"enginehouse.cli.{COMMANDS[name].module}")
+
+
+def version() -> str:
+    """The version, and whether the hot modules are compiled: `0.1.0 (compiled)`."""
+    from importlib.util import find_spec
+
+    from enginehouse import __version__
+
+    hot = find_spec("enginehouse.core.outcome")  # found, not imported: any of them tells
+    return f"{__version__} (compiled)" if hot and not (hot.origin or "").endswith(".py") else __version__
 
 
 def help_text() -> str:
