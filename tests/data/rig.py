@@ -15,7 +15,6 @@ from typing import Any
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet, Service
 from enginehouse.core.shared import SIZE, Shared
-from enginehouse.data.client_conn import ClientConn
 from enginehouse.data.worker import Worker
 
 DEADLINE = 20.0
@@ -265,7 +264,7 @@ async def rig(*engines: Engine, sweep: float = 0.02, **settings: Any) -> AsyncIt
     worker = Worker(RouterConfig(**settings), shared, 0, "/nonexistent/api")
     services = tuple(service_of(engine, slot) for slot, engine in enumerate(engines))
     worker.use_fleet(Fleet(version=1, synced=True, services=services, known_models=("m", "gone")))
-    server = await asyncio.get_running_loop().create_server(lambda: ClientConn(worker), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(worker.client, "127.0.0.1", 0)
 
     async def beat() -> None:
         while True:

@@ -64,6 +64,7 @@ class RequestReader:
         "_head_read",
         "_headers",
         "_known",
+        "_left",
         "_more",
         "_parser",
         "_read",
@@ -93,6 +94,7 @@ class RequestReader:
         """Of the reads that brought nothing but a part of the head."""
         self._read_size = 0
         self._read = b""
+        self._left = 0
         self._first = b""
         self._more: BytesIO | None = None
         self.body_bytes = 0
@@ -105,6 +107,9 @@ class RequestReader:
         """Some bytes from the client, read at `now`."""
         if self.over:
             return
+        if self._left:
+            self._continue(data, now)
+            return
         if self.stage is _NOTHING:
             head, start = self._known.find(data)
             if head is not None and self._take(head, data[start:], now):
@@ -116,6 +121,25 @@ class RequestReader:
             self._head_read = 0
         self._parse(data)
         self._read = b""
+        length = self._request.head.length
+        if self.stage is Stage.BODY and length is not None and not self.over:
+            # What is left of a body with a length needs no parser. This one would wait for it for ever.
+            self._left = int(length) - self.body_bytes
+            self._parser = None
+
+    def _continue(self, data: bytes, now: float) -> None:
+        """More of a body with a length, and perhaps of the next request."""
+        left = self._left
+        rest = b""
+        if len(data) > left:
+            data, rest = data[:left], data[left:]
+        self._left = left - len(data)
+        self.on_body(data)
+        if self.over or self._left:
+            return
+        self._whole(b"")
+        if rest:
+            self.feed(rest, now)
 
     def _take(self, head: RequestHead, body: bytes, now: float) -> bool:
         """A whole request with a known head; not where its body meets a limit, which the parser's way tells."""

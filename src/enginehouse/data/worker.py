@@ -22,7 +22,7 @@ from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet, Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import CONTROL_SLOT, Shared, WorkerState
-from enginehouse.data import replies
+from enginehouse.data import allocator, replies
 from enginehouse.data.access_log import AccessLog
 from enginehouse.data.client_conn import ClientConn
 from enginehouse.data.control_link import REPORT_INTERVAL, ControlLink, follow_control
@@ -227,7 +227,8 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             # Connections wait in the queue of a socket that the supervisor holds: better than to refuse them.
             await asyncio.wait_for(self._synced.wait(), FIRST_FLEET)
-        server = await loop.create_server(self._protocol, sock=listener, backlog=BACKLOG)
+        allocator.tune()
+        server = await loop.create_server(self.client, sock=listener, backlog=BACKLOG)
         self._shared.states[self.index] = WorkerState.SERVING
         gc.collect()
         gc.freeze()
@@ -244,7 +245,8 @@ class Worker:
         beating.cancel()
         self.pool.close()
 
-    def _protocol(self) -> asyncio.BaseProtocol:
+    def client(self) -> asyncio.BaseProtocol:
+        """A new connection of a client."""
         return cast("asyncio.BaseProtocol", ClientConn(self))
 
     async def _beat_forever(self) -> None:
