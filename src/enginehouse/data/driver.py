@@ -213,8 +213,8 @@ class Driver:
         log = self._worker.access_log
         if not log.is_on:
             return
-        now, choice, head = self._worker.now(), self._exchange.choice, self._head
-        service = choice.service.name if choice is not None else ""
+        now, head, tries = self._worker.now(), self._head, self._exchange.attempts
+        service = self._exchange.choice.service.name if self._exchange.choice is not None else ""
         sent = self._relay.sent if self._relay is not None else max(self._whole, 0)
         stream = head is not None and head.is_event_stream
         times = now, self._first_byte
@@ -223,6 +223,11 @@ class Driver:
         )
         if len(log.waiting) >= BATCH:
             log.flush(now)
+
+    def _our_lines(self) -> bytes:
+        """The `x-` lines of every answer."""
+        overhead = (self._sent or self._worker.now()) - self._request.begun
+        return replies.our_lines(self._plan.request_id, self._exchange.choice, self._exchange.attempts, overhead)
 
     # -- the answer (engine_conn.Holder) -------------------------------------------------------------------------------
 
@@ -391,19 +396,6 @@ class Driver:
             self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.IDLE_TIMEOUT))
             return
         outcome = Outcome.CONNECT_TIMEOUT if self._connecting is not None else Outcome.FIRST_BYTE_TIMEOUT
-        event = Event.CONNECT_FAILED if outcome is Outcome.CONNECT_TIMEOUT else Event.TIMED_OUT_EARLY
+        event = Event.CONNECT_FAILED if self._connecting is not None else Event.TIMED_OUT_EARLY
         self._attempt_over(outcome)
         self._do(self._exchange.handle(event, outcome))
-
-    # -- headers of our own --------------------------------------------------------------------------------------------
-
-    def _our_lines(self) -> bytes:
-        """The `x-` lines of every answer."""
-        choice, sent = self._exchange.choice, self._sent
-        return replies.our_lines(
-            self._plan.request_id,
-            choice.service.name.encode() if choice is not None else b"",
-            self._exchange.attempts,
-            (sent or self._worker.now()) - self._request.begun,
-            choice.reason.encode() if choice is not None else b"",
-        )

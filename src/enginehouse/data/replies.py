@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from enginehouse.core.outcome import Outcome
 from enginehouse.data.request import Request
-from enginehouse.policy.choose import Refusal
+from enginehouse.policy.choose import Choice, Refusal
 from enginehouse.wire import errors
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect, Unreadable
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from enginehouse.data.worker import Worker
 
 
-def our_lines(request_id: bytes, service: bytes, attempts: int, overhead: float, reason: bytes) -> bytes:
-    """The header lines of ours that every answer carries. `overhead` in seconds."""
+def our_lines(request_id: bytes, choice: Choice | None, attempts: int, overhead: float, reason: str = "") -> bytes:
+    """The header lines of ours that every answer carries. `overhead` in seconds; `reason` where nobody was chosen."""
+    service = b"-"
+    if choice is not None:
+        service, reason = choice.service.name.encode(), choice.reason
     return (
         b"x-request-id: %b\r\nx-enginehouse-service: %b\r\nx-enginehouse-attempts: %d\r\n"
         b"x-enginehouse-queue-ms: 0\r\nx-enginehouse-overhead-ms: %.3f\r\nx-enginehouse-reason: %b\r\n"
-    ) % (request_id, service or b"-", attempts, overhead * 1000, reason or b"-")
+    ) % (request_id, service, attempts, overhead * 1000, reason.encode() or b"-")
 
 
 def error(
@@ -47,7 +50,7 @@ def error(
 
 def unreadable(request: Request, request_id: bytes, dialect: Dialect, problem: Unreadable, keep: bool) -> bytes:
     """The error for a request that no service was looked for."""
-    ours = our_lines(request_id, b"", 0, 0.0, problem.outcome.value.encode())
+    ours = our_lines(request_id, None, 0, 0.0, problem.outcome.value)
     return error(request, dialect, problem.outcome, problem.message, problem.param, ours, keep)
 
 
@@ -64,7 +67,7 @@ def failure_text(outcome: Outcome, service: str, why: str) -> str:
 def plain(request: Request, request_id: bytes, status: int, text: bytes, keep: bool) -> bytes:
     """A short text of our own (`/livez`, `/readyz`)."""
     lines = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(text)
-    lines += our_lines(request_id, b"", 0, 0.0, b"own")
+    lines += our_lines(request_id, None, 0, 0.0, "own")
     if not keep:
         lines += b"connection: close\r\n"
     elif request.head.version == "1.0":
