@@ -146,7 +146,7 @@ def read_all(
     reads: list[bytes], config: RouterConfig, sink: Sink, known: Known | None, answer_at_once: bool
 ) -> list[object]:
     """What one connection's reads come to. `known` None: no head is ever known."""
-    reading = reader(sink, config, known or KnownHeads())
+    reading = reader(sink, config, KnownHeads() if known is None else known)
     for now, data in enumerate(reads):
         if known is None:
             reading._known = KnownHeads()
