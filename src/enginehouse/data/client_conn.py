@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
+from enginehouse.data.access_log import BATCH
 from enginehouse.data.log_entries import refused
 from enginehouse.data.request_reader import RequestReader, Stage
 from enginehouse.wire import errors, http1
@@ -257,9 +258,12 @@ class ClientConn:
         worker = self.worker
         sent = worker.id_of(request)
         self.transport.write(replies.unreadable(request, sent, dialect, problem, keep))
-        if worker.access_log.is_on:
-            status = problem.outcome.row.status
-            worker.access_log.add(refused(request, sent, worker.now(), problem.outcome, status))
+        log = worker.access_log
+        if log.is_on:
+            now = worker.now()
+            log.add(refused(request, sent, now, problem.outcome, problem.outcome.row.status))
+            if len(log.waiting) >= BATCH:
+                log.flush(now)
 
     def _take_pending(self) -> bytes:
         pending, self._pending, self._pending_bytes = b"".join(self._pending), [], 0

@@ -213,14 +213,12 @@ class Driver:
         log = self._worker.access_log
         if not log.is_on:
             return
-        now, head, tries = self._worker.now(), self._head, self._exchange.attempts
-        service = self._exchange.choice.service.name if self._exchange.choice is not None else ""
+        now, head, exchange = self._worker.now(), self._head, self._exchange
+        service = exchange.choice.service.name if exchange.choice is not None else ""
         sent = self._relay.sent if self._relay is not None else max(self._whole, 0)
         stream = head is not None and head.is_event_stream
         times = now, self._first_byte
-        log.add(
-            entry(self._request, self._plan, times, service, self._exchange.attempts, outcome, status, sent, stream)
-        )
+        log.add(entry(self._request, self._plan, times, service, exchange.attempts, outcome, status, sent, stream))
         if len(log.waiting) >= BATCH:
             log.flush(now)
 
