@@ -3,7 +3,6 @@
 Owns how they are compiled. May not live here: which they are, and the compiler's version: both stand in pyproject.toml.
 """
 
-import importlib.util
 import os
 import sys
 import tomllib
@@ -33,7 +32,7 @@ def compiled() -> list[Extension]:
 # An editable install stays pure: what is compiled into the source tree would hide every later change of a source.
 if os.environ.get("ENGINEHOUSE_COMPILE") != "1" or "editable_wheel" in sys.argv:
     setup()
-elif importlib.util.find_spec("mypyc"):
-    setup(ext_modules=compiled())
-else:  # a front end asks first what building needs, and provides it
+elif {"egg_info", "dist_info"}.intersection(sys.argv):  # asked for metadata, and for what building needs
     setup(setup_requires=PROJECT["dependency-groups"]["compile"])
+else:
+    setup(ext_modules=compiled())
