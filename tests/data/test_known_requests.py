@@ -49,6 +49,37 @@ def test_a_reader_with_known_heads_tells_what_one_without_any_does(
         assert (quick.held, slow.held) == (0, 0)
 
 
+def requests_in(reads: list[bytes], known: Known | None) -> list[object]:
+    """The story without times, up to the request that ends its connection."""
+    story: list[object] = []
+    for event in read_all(reads, CONFIG, Sink(), known, True):
+        if event == "100":
+            story.append(event)
+        elif isinstance(event, tuple) and event[0] == "refused":
+            story.append(event[2:])
+        elif isinstance(event, tuple) and event[0] == "whole":
+            _, _, peer, websocket, body, _, facts, read = event
+            story.append((peer, websocket, body, facts, read))
+            if not facts[3] or websocket:
+                break
+    return story
+
+
+@settings(max_examples=600)
+@given(connections)
+@example([[request(b"x" * 600)[:100], request(b"x" * 600)[100:] + request(b"behind")]])
+@example([[request(b"hello")[:-2], b"lo" + request(b"hello")[:-2], b"lo"]])
+@example([[request(extra=b"Upgrade: h2c\r\nConnection: Upgrade\r\n")[:-2], b"lo" + request()]])
+@example([[request(extra=b"Transfer-Encoding: chunked\r\n", digits=b"5")[:-2], b"lo" + request()]])
+def test_however_reads_are_cut_the_requests_in_them_are_those_that_llhttp_finds_in_one(
+    streams: list[list[bytes]],
+) -> None:
+    """Bodies whose length is known need no parser either, and what is behind them begins a new one."""
+    known: Known = KnownHeads()
+    for reads in streams * 2:
+        assert requests_in(reads, known) == requests_in([b"".join(reads)], None)
+
+
 @pytest.mark.parametrize("cut", range(1, len(request()) + 3))
 def test_wherever_a_known_request_is_cut(cut: int) -> None:
     known = warm(request())
