@@ -21,6 +21,9 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Positions in /proc/PID/stat counted from after the command's name: proc(5) minus 3.
 _PPID, _UTIME, _STIME, _CUTIME, _CSTIME, _RSS = 1, 11, 12, 13, 14, 21
 
+#: Seconds between two looks whether processes are quiet, and the share of a core that quiet ones may use.
+_LOOK, _QUIET = 0.5, 0.05
+
 
 class Spent(NamedTuple):
     """What a tree used in an interval."""
@@ -77,6 +80,21 @@ class Meter:
         system = max(0, after.system_ticks - before.system_ticks)
         user_ns = cpu_ns * user // (user + system) if user + system else cpu_ns
         return Spent(cpu_ns, user_ns, after.rss, after.processes)
+
+
+def wait_until_quiet(roots: Sequence[int], seconds: float, at_most: float) -> bool:
+    """Wait until these trees used next to nothing for that long in a row, or at most so long; were they quiet?"""
+    deadline = time.monotonic() + at_most
+    step = min(seconds, _LOOK)
+    meter, since = Meter(roots), time.monotonic()
+    while (now := time.monotonic()) - since < seconds:
+        if now > deadline:
+            return False
+        time.sleep(step)
+        if meter.stop().cpu_ns > _QUIET * step * 1e9:
+            since = time.monotonic()
+        meter.start()
+    return True
 
 
 def rss(pid: int) -> int:

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -85,7 +86,8 @@ def machine() -> dict[str, object]:
 
 def portable(text: str, ports: Collection[int] = ()) -> str:
     """`text` without the folders and `ports` that mean something on this machine and in this run only."""
-    text = re.sub(re.escape(str(ROOT)) + r"/(?:[^\s\"'/]+/)*", "", text)
+    for folder in (ROOT, sys.prefix):
+        text = re.sub(re.escape(str(folder)) + r"/(?:[^\s\"'/]+/)*", "", text)
     for port in ports:
         text = re.sub(rf"\b{port}\b", "PORT", text)
     return text

@@ -15,9 +15,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.proxy import cpu
 from bench.proxy.cases import Case
 from bench.proxy.contestants.base import Contestant, Started
-from bench.proxy.cpu import Meter
 from bench.proxy.measure import Figures
 from bench.proxy.plan import Progress, Turn, turns, words
 from bench.proxy.processes import BenchError, Processes
@@ -27,7 +27,11 @@ from bench.proxy.stage import Settings, Stage, find_model
 #: Characters of a contestant's output that are shown where something went wrong.
 _SHOWN = 600
 #: Seconds that a measurement takes besides its load, starting all contestants of a case, and starting one anew.
-_AROUND, _START, _START_FRESH = 0.5, 12.0, 6.0
+_AROUND, _START, _START_FRESH = 1.0, 12.0, 6.0
+#: Above so many services all must be quiet for so many seconds before anybody is measured; the longest wait for that.
+_FEW, _QUIET, _SETTLED = 10, 6.0, 120.0
+#: Seconds in which the others must be quiet before a measurement; the longest wait for that.
+_PAUSE, _LONGEST_PAUSE = 0.2, 15.0
 
 
 class Runner:
@@ -83,12 +87,19 @@ class Runner:
             for name in () if case.fresh else names:
                 with self._concerning(case, name, failed):
                     started[name] = self._start(case, name, stage, standing)
+            self._settle(case, started)
             for turn in turns(case.name, names, self._settings.runs, self._settings.seed):
                 if turn.contestant not in failed:
                     self._status(f"{case.name}, run {turn.run} of {self._settings.runs}: {turn.contestant}")
                     with self._concerning(case, turn.contestant, failed):
                         self._turn(case, turn, stage, started)
         shutil.rmtree(directory)  # access logs of gigabytes
+
+    def _settle(self, case: Case, started: Mapping[str, Started]) -> None:
+        """With many services some are busy long after they listen: sglang-router for a minute with a thousand."""
+        if case.services > _FEW:
+            self._status(f"{case.name}: waiting until all are ready")
+            cpu.wait_until_quiet([root for one in started.values() for root in one.roots], _QUIET, _SETTLED)
 
     @contextmanager
     def _concerning(self, case: Case, name: str, failed: set[str]) -> Iterator[None]:
@@ -122,7 +133,10 @@ class Runner:
             if case.fresh:
                 started = {turn.contestant: self._start(case, turn.contestant, stage, standing)}
             mine = started[turn.contestant]
-            others = Meter([root for name, other in started.items() if name != turn.contestant for root in other.roots])
+            idle_roots = [root for name, other in started.items() if name != turn.contestant for root in other.roots]
+            # Whoever was measured last may still work on what was under way when the load ended.
+            cpu.wait_until_quiet(idle_roots, _PAUSE, _LONGEST_PAUSE)
+            others = cpu.Meter(idle_roots)
             began = time.monotonic()
             figures = stage.measure(mine, self._contestants[turn.contestant].patience)
             idle = others.stop().cpu_ns / 1e9 / (time.monotonic() - began)
@@ -156,7 +170,7 @@ def medians(case: Case, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What each contestant needed in a case, by its runs without errors, and how many times that is of nginx'."""
     found: dict[str, list[float]] = {}
     for row in rows:
-        if row["case"] == case.name and not row["errors"] and row["units"]:
+        if row["case"] == case.name and not row["errors"] and row["cpu_us_per_unit"]:
             found.setdefault(row["contestant"], []).append(row["cpu_us_per_unit"])
     middle = {name: statistics.median(values) for name, values in found.items()}
     yardstick = middle.get("nginx", 0.0)

@@ -79,7 +79,7 @@ class Stage:
 
     def ports(self, started: Started) -> set[int]:
         """Numbers that mean nothing outside this run."""
-        return {started.port, self._job.services[0].port}
+        return {started.port, *started.further_ports, self._job.services[0].port}
 
     def measure(self, started: Started, patience: int) -> Figures:
         """Once, with load for `patience` times as long as usual."""

@@ -90,3 +90,20 @@ def test_a_process_that_is_gone_has_no_tree() -> None:
     assert cpu.tree([gone.pid]) == []
     assert cpu.rss(gone.pid) == 0
     assert cpu.command_line(gone.pid) == ""
+
+
+def test_quiet_is_waited_for(program: subprocess.Popen[str]) -> None:
+    assert cpu.wait_until_quiet([program.pid], seconds=0.2, at_most=30)
+    assert program.stdin
+    assert program.stdout
+    print("burn", file=program.stdin, flush=True)
+    assert cpu.wait_until_quiet([program.pid], seconds=0.2, at_most=30)
+    assert float(program.stdout.readline()) > 0.6
+
+
+def test_the_wait_for_quiet_has_an_end() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            assert not cpu.wait_until_quiet([busy.pid], seconds=0.2, at_most=0.5)
+        finally:
+            busy.kill()

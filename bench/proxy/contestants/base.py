@@ -43,6 +43,8 @@ class Started(NamedTuple):
     command: Sequence[str]
     configs: Mapping[str, str]
     """Name to text of each file it was given."""
+    further_ports: tuple[int, ...] = ()
+    """Others that it was given."""
     counted: bool = True
     """Whether the processes below `process` are its own."""
 

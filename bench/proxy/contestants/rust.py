@@ -48,4 +48,4 @@ class RustRouter:
         process = processes.start(self.name, [*command, *urls], job.cores, job.directory)
         wait_for(process, port, _STARTS)
         shown = urls if len(urls) < 4 else [*urls[:2], f"… and {len(urls) - 2} more"]
-        return Started(process, port, [*command, *shown], {})
+        return Started(process, port, [*command, *shown], {}, (metrics,))
