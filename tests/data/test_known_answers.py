@@ -107,6 +107,37 @@ def test_an_answer_to_head_never_has_a_body_however_well_its_head_is_known() -> 
     assert (story.status, story.body, story.end, story.reusable) == (200, b"", "whole", False)
 
 
+@pytest.mark.parametrize("surplus", [b"!", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", answer(), b"0\r\n\r\n"])
+@pytest.mark.parametrize("data", [answer(), answer(b""), STREAM + b"0\r\n\r\n"])
+def test_a_connection_with_bytes_behind_its_answer_is_not_used_again(data: bytes, surplus: bytes) -> None:
+    """They would answer the next request."""
+    for known in (KnownHeads(), warm(answer())):
+        for reads in ((data + surplus,), (data, surplus)):
+            (story,) = play([one(*reads)], known)
+            assert (story.end, story.lost) == ("whole", True)
+            assert story.body == (b"hello" if data == answer() else b"")
+        assert play([one(data)], known)[0].reusable
+
+
+def test_trailers_are_no_headers() -> None:
+    """RFC 9110 6.5.1; they could say anything."""
+    (story,) = play([one(STREAM + b"0\r\nX-Trailer: 1\r\nServer: other\r\n\r\n")], KnownHeads())
+    (plain,) = play([one(STREAM + b"0\r\n\r\n")], KnownHeads())
+    assert story == plain
+
+
+def test_interim_heads_count_for_the_size_of_a_head_each_by_itself() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: %b\r\n\r\n" % (b"x" * 600)
+    (story,) = play([one(interim, interim, interim, answer())], KnownHeads(), max_head=1024)
+    assert (story.body, story.end) == (b"hello", "whole")
+
+
+def test_every_head_on_a_connection_is_learned() -> None:
+    known = warm(answer())
+    play([one(answer(extra=b"X: 1\r\n")), one(answer(extra=b"X: 2\r\n"))], known)
+    assert len(known) == 3
+
+
 def test_the_table_is_bounded_however_many_heads_come() -> None:
     known: Known = KnownHeads()
     play([one(answer(extra=b"Date: %d\r\n" % number)) for number in range(2 * MAX_HEADS + 3)], known)
@@ -139,6 +170,9 @@ def test_wherever_a_chunked_body_is_cut_in_three(first: int) -> None:
     [
         (STREAM, b"5\r\nhello\r\n5", b"\r\nworld\r\n", b"0\r\n\r\n"),
         (STREAM, b"5\r\nhello\r\n1", b"5\r\n0123456789abcdefghijk\r\n", b"0\r\n\r\n"),
+        (STREAM, b"5\r\nhello\r\n1", b"5\r\nworld\r\n", b"0123456789abcd\r\n", b"0\r\n\r\n"),
+        (STREAM, b"5\r\nhello\r\n1", b"5\r\nworld\r\n", b"0\r\n\r\n"),
+        (STREAM + b"1", b"5\r\nworld\r\n", b"0123456789abcd\r\n", b"0\r\n\r\n"),
         (STREAM + b"1", b"5\r\n0123456789abcdefghijk\r\n", b"0\r\n\r\n"),
         (STREAM, b"5\r\nhello\r\n0", b"5\r\nworld\r\n", b"0\r\n\r\n"),
         (STREAM, b"5\r\nhello\r\n5;a=b\r", b"\nworld\r\n", b"0\r\n\r\n"),
@@ -170,6 +204,19 @@ def test_a_chunked_body_comes_through_however_it_is_cut(data: st.DataObject) -> 
     story, after = play(sent, KnownHeads())
     assert (story.body, story.end, story.reusable) == (b"".join(pieces), "whole", True)
     assert after.body == b"hello"
+
+
+def test_a_stream_that_was_cut_once_needs_no_parser_again_from_the_next_chunk_on() -> None:
+    conn = connection(KnownHeads())
+    holder = Holder(conn, b"POST")
+    conn.send(holder, b"POST", b"", b"")
+    for data in (STREAM, b"5\r\nhel", b"lo\r\n", b"2\r\n, \r\n1\r\n \r\n"):
+        conn.data_received(data)
+    chunk = b"6\r\nworld!\r\n"
+    conn.data_received(chunk)
+    assert holder.client.written[-1] is chunk
+    conn.data_received(b"0\r\n\r\n")
+    assert holder.body == b"hello,  world!"
 
 
 def test_a_connection_whose_stream_has_ended_is_at_no_chunk() -> None:

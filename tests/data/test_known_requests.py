@@ -132,6 +132,15 @@ def test_the_table_is_bounded_however_many_heads_come() -> None:
         assert 1 <= len(known) <= MAX_HEADS
 
 
+def test_trailers_are_no_headers() -> None:
+    """RFC 9110 6.5.1; they could say anything."""
+    sink = Sink()
+    data = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Evil: 1\r\n\r\n"
+    reader(sink, CONFIG, KnownHeads()).feed(data, 0.0)
+    head = sink.requests[0].head
+    assert (len(head.headers), head.lines, head.unauthorized_lines) == (2, b"", b"")
+
+
 # one head never serves another request
 
 
@@ -194,6 +203,34 @@ def test_bodies_beyond_the_budget_are_refused_and_those_within_are_not(table: st
     assert sink.held == 1000
     readers[2].feed(request(b""), 0.0)
     assert sink.requests[-1].body == b""
+
+
+@pytest.mark.parametrize("config", [CONFIG, SMALL])
+def test_a_body_whose_last_bytes_are_too_many_is_refused_in_however_many_reads_it_comes(config: RouterConfig) -> None:
+    for chunked in (False, True):
+        data = request(b"x" * 1100)
+        if chunked:
+            data = request(b"44c\r\n%b\r\n0\r\n\r\n" % (b"x" * 1100)).replace(
+                b"Content-Length: 1111", b"Transfer-Encoding: chunked"
+            )
+        for cut in (len(data) // 2, len(data) - 50):
+            sink = Sink(budget=1050)
+            reading = reader(sink, config, KnownHeads())
+            for piece in (data[:cut], data[cut:], request(b"")):
+                reading.feed(piece, 0.0)
+            (refused,) = sink.events
+            assert refused[2] is (Outcome.BODY_TOO_LARGE if config is SMALL else Outcome.BODIES_FULL)  # type: ignore[index]
+            assert sink.held == reading.drop_body()
+
+
+def test_heads_that_come_in_pieces_count_each_by_itself() -> None:
+    sink = Sink()
+    reading = reader(sink, SMALL, KnownHeads())
+    for number in range(3):
+        data = request(b"", extra=b"X-%d: %b\r\n" % (number, b"y" * 700))
+        for piece in (data[:300], data[300:600], data[600:]):
+            reading.feed(piece, 0.0)
+    assert len(sink.requests) == 3
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 3, 7])
