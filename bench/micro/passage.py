@@ -15,6 +15,7 @@ from bench.micro.dry import Dry, Wire, services
 from bench.micro.measure import Case, Operation
 from bench.micro.messages import MODEL, STREAM_HEAD, answer, chunk, request
 from enginehouse.core.config.router import RouterConfig
+from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
 from enginehouse.data.client_conn import ClientConn
@@ -22,6 +23,7 @@ from enginehouse.data.intake import read_plan
 from enginehouse.data.relay import whole_answer
 from enginehouse.data.request import Request
 from enginehouse.data.request_reader import RequestReader
+from enginehouse.policy.choose import Choice
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.http1 import Framing
 from enginehouse.wire.known_heads import KnownHeads
@@ -147,8 +149,12 @@ def _make_answer() -> Operation:
     head = AnswerHead(200, True, [(b"server", b"uvicorn"), (b"content-type", b"application/json")])
     body = answer().partition(b"\r\n\r\n")[2]
 
+    choice = Choice(
+        Service(name="engine-0001", slot=1, generation=1, host="h", addresses=("h",), port=80), "round_robin"
+    )
+
     def one() -> bytes:
-        ours = replies.our_lines(b"req-0123456789ab-1", b"engine-0001", 1, 0.0001, b"round_robin")
+        ours = replies.our_lines(b"req-0123456789ab-1", choice, 1, 0.0001)
         return whole_answer(head, ours, "1.1", True, body)
 
     return one

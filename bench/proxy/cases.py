@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-ENGINEHOUSE, NGINX, NGINX_MEMORY = "enginehouse", "nginx", "nginx-memory"
+from bench.proxy.wrk import How
+
+ENGINEHOUSE, PURE = "enginehouse", "enginehouse-pure"
+NGINX, NGINX_MEMORY = "nginx", "nginx-memory"
 VLLM, SGLANG, LITELLM = "vllm-router", "sglang-router", "litellm"
 DIRECT, ACROSS = "direct", "direct-across"
 
@@ -32,8 +35,8 @@ class Case(NamedTuple):
     services: int = 2
     models: int = 8
     workers: int = 1
-    close: bool = False
-    """A connection for each request."""
+    how: How = "keep"
+    """What becomes of connections and heads (see `wrk.How`)."""
     chunks: int = 0
     """Of each answer; 0: without an end."""
     interval: float = 0.0
@@ -54,7 +57,7 @@ class Case(NamedTuple):
             return "chunk"
         if self.kind == "find":
             return "body"
-        return "connection" if self.close else "request"
+        return "connection" if self.how == "close" else "request"
 
     @property
     def streaming(self) -> bool:
@@ -64,9 +67,10 @@ class Case(NamedTuple):
 
 CASES = (
     Case("json-1", "json", _ALL, connections=1),
-    Case("json-64", "json", _ALL),
+    Case("json-64", "json", (*_ALL, PURE)),
+    Case("json-64-new-heads", "json", (*_FAST, PURE), how="new"),
     Case("json-512", "json", _FAST, connections=512),
-    Case("sse-64", "stream", _ALL, chunks=100),
+    Case("sse-64", "stream", (*_ALL, PURE), chunks=100),
     Case("sse-512", "stream", _FAST, connections=512, chunks=100),
     Case("streams-1000", "stream", _FAST, connections=1000, interval=0.05, seconds=5, fresh=True),
     Case("streams-4000", "stream", _FAST, connections=4000, interval=0.05, seconds=5, fresh=True),
@@ -78,7 +82,7 @@ CASES = (
     Case("services-1000", "json", _FAST, services=1000, models=200, bodies=200),
     Case("workers-1", "json", _FAST, unpinned=True),
     Case("workers-2", "json", _FAST, workers=2, unpinned=True),
-    Case("connections", "json", _ALL, close=True),
+    Case("connections", "json", _ALL, how="close"),
     Case("latency", "latency", (*_ALL, DIRECT, ACROSS), connections=1),
     Case("find-model-1m", "find", (ENGINEHOUSE,), body=1 << 20, text="text"),
     Case("find-model-1m-tokens", "find", (ENGINEHOUSE,), body=1 << 20, text="tokens"),

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.proxy import backend, cpu, processes, slope, traffic, wrk
+from bench.proxy.contestants import ALL
 from bench.proxy.contestants.base import Job, Started, until_it_answers
-from bench.proxy.contestants.enginehouse import Enginehouse
 from bench.proxy.processes import BenchError, Processes
 from bench.proxy.stage import Settings
 from bench.proxy.wrk import Load
@@ -86,7 +86,9 @@ def _start(started: Processes, cores: tuple[int, ...], load_cores: tuple[int, ..
         services.append(service._replace(name=f"stream-{index}", host=f"127.1.0.{index + 2}"))
     folder = directory / "enginehouse"
     folder.mkdir()
-    house = Enginehouse().start(started, Job(tuple(services), 1, cores, folder, streaming=False, backend=answering))
+    house = ALL["enginehouse"].start(
+        started, Job(tuple(services), 1, cores, folder, streaming=False, backend=answering)
+    )
     until_it_answers(house, [*_JSON_MODELS, *_STREAM_MODELS], _READY)
     return house
 

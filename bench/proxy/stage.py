@@ -61,7 +61,7 @@ class Stage:
             backend=self._backend,
         )
         bodies = traffic.bodies(case.body, self._names, case.bodies, settings.seed)
-        self._load = wrk.prepare(directory / "bodies", bodies, case.connections, case.close)
+        self._load = wrk.prepare(directory / "bodies", bodies, case.connections, case.how)
 
     @contextmanager
     def start(self, contestant: Contestant) -> Iterator[Started]:

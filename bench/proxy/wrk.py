@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -19,14 +19,17 @@ _SCRIPT = Path(__file__).with_name("request.lua")
 _TIMEOUT = 20
 
 
+How = Literal["keep", "close", "new"]
+"""Connections are kept; or there is a new one for every request; or they are kept, but no two heads are the same."""
+
+
 class Load(NamedTuple):
     """Requests to send, over and over."""
 
     directory: Path
     bodies: int
     connections: int
-    close: bool = False
-    """A new connection for every request."""
+    how: How = "keep"
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -50,20 +53,19 @@ class Counted(msgspec.Struct, frozen=True):
         return self.connect + self.read + self.write + self.status + self.timeout
 
 
-def prepare(directory: Path, bodies: Sequence[bytes], connections: int, close: bool = False) -> Load:
+def prepare(directory: Path, bodies: Sequence[bytes], connections: int, how: How = "keep") -> Load:
     """Write the bodies where the script reads them."""
     directory.mkdir(parents=True, exist_ok=True)
     for index, body in enumerate(bodies):
         (directory / f"{index}.json").write_bytes(body)
-    return Load(directory, len(bodies), connections, close)
+    return Load(directory, len(bodies), connections, how)
 
 
 def run(load: Load, url: str, seconds: int, cores: Sequence[int]) -> Counted:
     """Send for that long. Raises `BenchError` if wrk cannot."""
     headers = [word for pair in traffic.HEADERS.items() for word in pair]
-    how = "close" if load.close else "keep"
     command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", f"--timeout={_TIMEOUT}s", f"--script={_SCRIPT}"]
-    command += [url, "--", str(load.directory), str(load.bodies), traffic.PATH, how, *headers]
+    command += [url, "--", str(load.directory), str(load.bodies), traffic.PATH, load.how, *headers]
     return parse(processes.run(command, cores, seconds + _TIMEOUT + 30))
 
 

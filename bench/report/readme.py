@@ -18,6 +18,8 @@ from bench.report.words import DIRECT, OURS
 BEGIN: Final = "<!-- speed: begin (made by python -m bench.report) -->"
 END: Final = "<!-- speed: end -->"
 PAGE: Final = "docs/explanation/speed.md"
+COMPILE: Final = "docs/how-to/compile.md"
+CPU: Final = "cpu_us_per_unit"
 UNMEASURED: Final = """Figures are published here when they are measured, beside the others in one run, by the
 benchmarks of this repository."""
 
@@ -99,9 +101,22 @@ def notes(results: Results) -> list[str]:
         "compared within each run (below 1× Enginehouse takes less). CPU and memory are those of all processes of a",
         f"contestant. {words.NOTHING}: not measured.",
     ]
+    said += uncompiled(results)
     for contestant, why in sorted(results.about.skipped.items()):
         said.append(f"{words.cell(words.name(contestant))} was skipped: {words.cell(why)}.")
     return said
+
+
+def uncompiled(results: Results) -> list[str]:
+    """What the package costs as it installs by itself, without the compiled hot modules."""
+    found = [medians.spread(results.figure(case, words.PURE, CPU).values()) for case in ("json-64", "sse-64")]
+    costs = [words.micros(each.median) for each in found if each is not None]
+    if len(costs) < len(found):
+        return []
+    return [
+        f"Enginehouse is measured with its [hot modules compiled]({COMPILE}); as it installs by itself, without a",
+        f"compiler, it takes {costs[0]} a JSON request and {costs[1]} a chunk.",
+    ]
 
 
 def summary(results: Results) -> list[str]:

@@ -12,11 +12,13 @@ from typing import Final
 from bench.report.medians import Spread
 
 OURS: Final = "enginehouse"
+PURE: Final = "enginehouse-pure"
 DIRECT: Final = "direct"
 COMPARED: Final = (OURS, "nginx", "vllm-router", "sglang-router", "litellm")
-ORDER: Final = (*COMPARED, "nginx-memory", DIRECT)
+ORDER: Final = (OURS, PURE, *COMPARED[1:], "nginx-memory", DIRECT)
 SHOWN: Final = {
     OURS: "Enginehouse",
+    PURE: "Enginehouse, not compiled",
     "litellm": "LiteLLM",
     DIRECT: "no router",
     "nginx-memory": "nginx, bodies in memory",

@@ -11,7 +11,8 @@ from bench.proxy.contestants.nginx import Nginx
 from bench.proxy.contestants.rust import RustRouter
 
 _EVERYBODY: tuple[Contestant, ...] = (
-    Enginehouse(),
+    Enginehouse("enginehouse", ".venv-compiled", "scripts/compile"),
+    Enginehouse("enginehouse-pure", ".venv"),
     Nginx("nginx"),
     Nginx("nginx-memory", body_memory="4m"),
     RustRouter("vllm-router", ("vllm-router",)),

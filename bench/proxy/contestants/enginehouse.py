@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from pathlib import Path
+import subprocess
 
 from bench.proxy import cpu
 from bench.proxy.contestants.base import Job, Started
-from bench.proxy.processes import Process, Processes, free_port, wait_for
+from bench.proxy.processes import BenchError, Process, Processes, free_port, wait_for
+from bench.proxy.results import ROOT
 
 _CONFIG = """\
 [router]
@@ -26,21 +26,32 @@ access_log = "{log}"
 
 
 class Enginehouse:
-    """`enginehouse router` on a file of static services."""
+    """`enginehouse router` on a file of static services, out of one of the repository's environments.
 
-    name = "enginehouse"
+    `made_by`: the script that makes the environment, where the bench itself does not run in it.
+    """
+
     counted = "all processes below the started one: supervisor, control and workers"
     patience = 1
     routing = "by the model in the body, in turn among the services that serve it"
 
+    def __init__(self, name: str, environment: str, made_by: str = "") -> None:
+        self.name = name
+        self._program = ROOT / environment / "bin" / "enginehouse"
+        self._made_by = made_by
+
     def install(self) -> None:
-        """Nothing to do: the bench runs in its environment."""
+        """Make the environment what the sources are now."""
+        if self._made_by and subprocess.run([ROOT / self._made_by], check=False).returncode:
+            raise BenchError(f"{self._made_by} failed, see above")
 
     def version(self) -> str:
         """As it says."""
-        from enginehouse import __version__
-
-        return __version__
+        return (
+            subprocess.run([self._program, "--version"], capture_output=True, text=True, check=True)
+            .stdout.removeprefix("enginehouse ")
+            .strip()
+        )
 
     def start(self, processes: Processes, job: Job) -> Started:
         """Start it; with more than one worker each gets a core of its own."""
@@ -63,7 +74,7 @@ class Enginehouse:
             log=job.directory / "access.log",
         )
         (job.directory / "house.toml").write_text(config, encoding="utf-8")
-        command = [str(Path(sys.executable).with_name("enginehouse")), "router"]
+        command = [str(self._program), "router"]
         command += ["--config", str(job.directory / "house.toml")]
         process = processes.start(self.name, command, job.cores)
         wait_for(process, port, 20)
