@@ -22,7 +22,7 @@ def compiled() -> list[Extension]:
     from mypyc.build import mypycify
 
     files = [f"src/enginehouse/{module}.py" for module in PROJECT["tool"]["enginehouse"]["compile"]]
-    extensions: list[Extension] = mypycify([*MYPY, *files], debug_level="0", group_name="enginehouse.hot")  # at -O3
+    extensions: list[Extension] = mypycify([*MYPY, *files], debug_level="0", group_name="enginehouse")  # at -O3
     for extension in extensions:
         extension.extra_compile_args.append("-Wno-error")  # a newer C compiler may warn of what this one does not
         extension.extra_link_args += ["-s"] if sys.platform == "linux" else []
