@@ -176,8 +176,9 @@ class Driver:
             self._over(outcome, 101, False)
             return
         keep = self._request.keep_alive and not self._worker.stopping
-        body = replies.error(self._request, self._plan.route.dialect, outcome, message, None, self._our_lines(), keep)
-        self._conn.transport.write(body)
+        answer = replies.error(self._request, self._plan.route.dialect, outcome, message, None, self._our_lines(), keep)
+        self._conn.transport.write(answer)
+        self._whole = replies.body_size(answer)
         self._over(outcome, outcome.row.status, keep)
 
     def _break(self, outcome: Outcome) -> None:
@@ -291,6 +292,8 @@ class Driver:
             self._relay_held()
         relay = self._relay
         if relay is None:
+            if ended:
+                self.answer_broke(Outcome.BAD_RESPONSE, "it said 101 and did not switch protocols")
             return
         if ended and relay.cut_short:
             self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.BROKE_MIDWAY))
@@ -338,13 +341,9 @@ class Driver:
 
     # -- the client ----------------------------------------------------------------------------------------------------
 
-    def client_left(self) -> None:
-        """The client closed: so does the engine's connection, at once, and nobody is blamed."""
-        self._do(self._exchange.handle(Event.CLIENT_LEFT, Outcome.CLIENT_LEFT))
-
-    def client_stalled(self) -> None:
-        """The client has read nothing for too long."""
-        self._do(self._exchange.handle(Event.CLIENT_LEFT, Outcome.CLIENT_STALLED))
+    def client_left(self, outcome: Outcome = Outcome.CLIENT_LEFT) -> None:
+        """The client closed, or stalled: the engine's connection is closed at once, and nobody is blamed."""
+        self._do(self._exchange.handle(Event.CLIENT_LEFT, outcome))
 
     def client_full(self) -> None:
         """Back-pressure: stop reading from the engine."""

@@ -49,8 +49,8 @@ def entry(
     )
 
 
-def refused(request: Request, request_id: bytes, ended: float, outcome: Outcome, status: int) -> Entry:
-    """A request that was answered by the router alone."""
+def refused(request: Request, request_id: bytes, ended: float, outcome: Outcome, status: int, sent: int) -> Entry:
+    """A request that was answered by the router alone; `sent` bytes of body."""
     head = request.head
     begun = request.begun or ended
     return (
@@ -68,6 +68,6 @@ def refused(request: Request, request_id: bytes, ended: float, outcome: Outcome,
         outcome,
         0,
         len(request.body),
-        0,
+        sent,
         False,
     )

@@ -140,6 +140,7 @@ class Relay:
         if self._events is not None and self._events.at_boundary:
             if not self._events.finished:
                 event = errors.stream_break(outcome, dialect)
+                self.sent += len(event)
                 self._out += (b"%x\r\n" % len(event), event, b"\r\n") if self._chunked else (event,)
             self.end()
         elif self._chunked or self._framing is Framing.LENGTH:

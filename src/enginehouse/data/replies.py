@@ -48,6 +48,11 @@ def error(
     return STATUS_LINES[response.status] + ours + b"".join(lines) + body
 
 
+def body_size(answer: bytes) -> int:
+    """Bytes of the body of a whole answer."""
+    return len(answer) - answer.index(b"\r\n\r\n") - 4
+
+
 def unreadable(request: Request, request_id: bytes, dialect: Dialect, problem: Unreadable, keep: bool) -> bytes:
     """The error for a request that no service was looked for."""
     ours = our_lines(request_id, None, 0, 0.0, problem.outcome.value)

@@ -21,11 +21,8 @@ from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.shared import SIZE, Shared, WorkerState
 from enginehouse.supervisor.keeper import Child, Keeper, handover
 from enginehouse.supervisor.signals import Waiter
+from enginehouse.supervisor.watchdog import Watchdog, cpu_of
 
-#: A worker that gave no sign of life for this long is killed. Seconds.
-SILENCE: Final = 2.0
-#: A worker must have given its first sign of life by then. Seconds.
-FIRST_BEAT: Final = 15.0
 TICK: Final = 0.25
 BACKLOG: Final = 4096
 #: Control may take this long to end. Seconds.
@@ -89,6 +86,7 @@ class Supervisor:
         self._lifeline, self._lifeline_end = os.pipe()
         self._keeper = Keeper(self._died)
         self._workers: list[Child] = []
+        self._watchdog = Watchdog(cpu_of)
         self._stopping = False
 
     @property
@@ -143,9 +141,11 @@ class Supervisor:
         """A worker that is frozen holds its share of the connections: replace it."""
         now = time.monotonic()
         for worker in self._workers:
-            beat = self.shared.beats[int(worker.values["index"])]
-            limit = SILENCE if beat else FIRST_BEAT
-            if worker.alive and now - max(beat, worker.started) > limit:
+            if worker.process is None:
+                continue
+            index = int(worker.values["index"])
+            limit = self._watchdog.overdue(index, worker.process.pid, self.shared.beats[index], worker.started, now)
+            if limit:
                 say(f"{worker.name} gave no sign of life for {limit:.0f} s; killing it")
                 worker.signal(signal.SIGKILL)
                 worker.started = now

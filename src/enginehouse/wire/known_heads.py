@@ -17,6 +17,8 @@ Head = TypeVar("Head")
 
 #: Heads in one table; when it is full it starts anew, which costs each sender one parsing.
 MAX_HEADS: Final = 512
+#: Heads of which it is known that they came once.
+MAX_ONCE: Final = 4096
 #: Bytes of a head that is learned: a table holds 1 MiB at most.
 MAX_SIZE: Final = 2048
 #: As the common senders write it; other spellings are parsed every time.
@@ -52,10 +54,12 @@ def _cut(data: bytes) -> tuple[bytes, int, int]:
 class KnownHeads(Generic[Head]):
     """A bounded table of parsed heads by their bytes. The one found last is tried first: mostly it is the next, too."""
 
-    __slots__ = ("_after", "_before", "_heads", "_last")
+    __slots__ = ("_after", "_before", "_heads", "_last", "_once")
 
     def __init__(self) -> None:
         self._heads: dict[bytes, Head] = {}
+        self._once: set[int] = set()
+        """Hashes of the heads that were parsed once: most of those never come again, and are not worth keeping."""
         self._last: Head | None = None
         self._before = b""
         self._after = b""
@@ -87,10 +91,16 @@ class KnownHeads(Generic[Head]):
     def learn(self, data: bytes, body_size: int, head: Head) -> None:
         """llhttp read `data` as one message: this head and a body of `body_size` bytes, framed by its length.
 
-        A head is not learned where that is not how it is cut here.
+        A head is learned when it comes for the second time; never where that is not how it is cut here.
         """
         key, _, body = _cut(data)
         if not key or body > MAX_SIZE or body + body_size != len(data):
+            return
+        sight = hash(key)
+        if sight not in self._once:
+            if len(self._once) >= MAX_ONCE:
+                self._once.clear()
+            self._once.add(sight)
             return
         if len(self._heads) >= MAX_HEADS:
             self._heads.clear()
