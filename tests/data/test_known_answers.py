@@ -24,7 +24,7 @@ def one(*reads: bytes, method: bytes = b"POST", end: str = "") -> Sent:
 def warm(*reads: bytes) -> Known:
     """A table that has seen these answers."""
     known: Known = KnownHeads()
-    for data in reads:
+    for data in reads * 2:  # heads are learned when they come for the second time
         play([one(data)], known)
     return known
 
@@ -132,15 +132,15 @@ def test_interim_heads_count_for_the_size_of_a_head_each_by_itself() -> None:
     assert (story.body, story.end) == (b"hello", "whole")
 
 
-def test_every_head_on_a_connection_is_learned() -> None:
+def test_every_head_that_comes_twice_on_a_connection_is_learned() -> None:
     known = warm(answer())
-    play([one(answer(extra=b"X: 1\r\n")), one(answer(extra=b"X: 2\r\n"))], known)
+    play([one(answer(extra=b"X: %d\r\n" % number)) for number in (1, 2, 3, 2, 1)], known)
     assert len(known) == 3
 
 
 def test_the_table_is_bounded_however_many_heads_come() -> None:
     known: Known = KnownHeads()
-    play([one(answer(extra=b"Date: %d\r\n" % number)) for number in range(2 * MAX_HEADS + 3)], known)
+    play([one(answer(extra=b"Date: %d\r\n" % (number // 2))) for number in range(4 * MAX_HEADS + 6)], known)
     assert 1 <= len(known) <= MAX_HEADS
 
 
