@@ -257,11 +257,13 @@ class ClientConn:
     def _tell(self, request: Request, dialect: errors.Dialect, problem: errors.Unreadable, keep: bool) -> None:
         worker = self.worker
         sent = worker.id_of(request)
-        self.transport.write(replies.unreadable(request, sent, dialect, problem, keep))
+        answer = replies.unreadable(request, sent, dialect, problem, keep)
+        self.transport.write(answer)
         log = worker.access_log
         if log.is_on:
             now = worker.now()
-            log.add(refused(request, sent, now, problem.outcome, problem.outcome.row.status))
+            size = replies.body_size(answer)
+            log.add(refused(request, sent, now, problem.outcome, problem.outcome.row.status, size))
             if len(log.waiting) >= BATCH:
                 log.flush(now)
 
@@ -324,7 +326,7 @@ class ClientConn:
         """Called a few times a second."""
         if self._write_full_since and now - self._write_full_since > self.worker.config.send_timeout:
             if self.driver is not None:
-                self.driver.client_stalled()
+                self.driver.client_left(Outcome.CLIENT_STALLED)
             self.transport.abort()
         elif self.phase is _BUSY:
             if self.driver is not None:
