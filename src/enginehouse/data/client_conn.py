@@ -95,13 +95,13 @@ class ClientConn:
         """The client is gone: whatever runs for it ends now."""
         self.phase = _CLOSED
         self.worker.clients.discard(self)
-        self._drop_bodies()
-        self._pending.clear()
-        self._reader.close()
         if self.tunnel is not None:
             self.tunnel.client_lost()
         elif self.driver is not None:
             self.driver.client_left()
+        self._drop_bodies()
+        self._pending.clear()
+        self._reader.close()
 
     def eof_received(self) -> bool:
         """A client that closes its sending side has left: SDKs and browsers do so only when they leave."""
@@ -196,9 +196,8 @@ class ClientConn:
             self.transport.abort()
             return
         self._then_refuse = None
-        request = self._answering or self._reader.current()
-        self._drop_bodies()
-        self._refuse(request, Outcome.BUG, "")
+        self._drop_waiting()
+        self._refuse(self._answering or self._reader.current(), Outcome.BUG, "")
 
     # -- answering -----------------------------------------------------------------------------------------------------
 
@@ -294,6 +293,7 @@ class ClientConn:
         if self.phase is _CLOSED:
             return
         self.phase = Phase.LINGER
+        self._reader.over = True
         self._due = self.worker.now() + LINGER
         self._drop_bodies()
         self._pending.clear()
@@ -306,11 +306,15 @@ class ClientConn:
         request, self._answering = self._answering, None
         if request is not None and request.body:
             self.worker.give_body(len(request.body))
+            request.body = b""  # the reader remembers its last request
 
     def _drop_bodies(self) -> None:
         """Give back what every request of this connection holds."""
         self.worker.give_body(self._reader.drop_body())
         self._drop_answering()
+        self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
         for request in self._waiting:
             self.worker.give_body(len(request.body))
         self._waiting.clear()

@@ -12,6 +12,7 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
 from enginehouse.data.driver import Driver
 from enginehouse.data.intake import read_plan
+from enginehouse.data.log_entries import refused
 from enginehouse.wire import realtime
 from enginehouse.wire.errors import Unreadable
 
@@ -44,8 +45,10 @@ class Realtime:
             return
         protocol = realtime.sub_protocol(request.head.protocols)
         early = self._conn.enter_tunnel(self)
-        self._conn.transport.write(replies.accepting(self._worker.id_of(request), key, protocol))
+        id = self._worker.id_of(request)
+        self._conn.transport.write(replies.accepting(id, key, protocol))
         request.head = request.head.without(b"sec-websocket-extensions")
+        request.head.request_id = id
         if early:
             self.from_client(early)
 
@@ -58,18 +61,25 @@ class Realtime:
                 return
             plan = read_plan(self._worker, self._request, self._route, realtime_model=model)
         except Unreadable as problem:
-            self._refuse(realtime.close_frame(1008, problem.message))
+            self._refuse(problem.outcome, realtime.close_frame(1008, problem.message))
             return
         self._conn.await_tunnel(bytes(self._bytes))
         self._conn.driver = driver = Driver(self._worker, self._conn, self._request, plan)
         driver.start()
 
-    def _refuse(self, frame: bytes) -> None:
+    def _refuse(self, outcome: Outcome, frame: bytes) -> None:
         self._conn.transport.write(frame)
         self._conn.leave_tunnel()
+        self._log(outcome)
+
+    def _log(self, outcome: Outcome) -> None:
+        worker, request = self._worker, self._request
+        if worker.access_log.is_on:
+            worker.access_log.add(refused(request, request.head.request_id, worker.now(), outcome, 101, 0))
 
     def client_lost(self) -> None:
         """Nothing was begun for it."""
+        self._log(Outcome.CLIENT_LEFT)
 
     def client_full(self) -> None:
         """Nothing is being sent."""
@@ -80,8 +90,10 @@ class Realtime:
     def expire(self, now: float) -> None:
         """The first event must come as soon as a head must."""
         if now >= self._due:
-            self._refuse(realtime.close_frame(1008, "No session.update with a model came in time."))
+            self._refuse(
+                Outcome.CLIENT_TOO_SLOW, realtime.close_frame(1008, "No session.update with a model came in time.")
+            )
 
     def stop(self) -> None:
         """The worker stops."""
-        self._refuse(realtime.close_frame(1013, "The router is stopping; connect again."))
+        self._refuse(Outcome.STOPPING, realtime.close_frame(1013, "The router is stopping; connect again."))
