@@ -80,11 +80,22 @@ async def serve(views: Views, listener: socket.socket) -> None:
         await asyncio.shield(serving)
     finally:
         server.should_exit = server.force_exit = True
+        server.stopping.set()
         await serving
 
 
 class _Server(uvicorn.Server):
     """A server that leaves the signals of its process alone: they belong to whoever started it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Wake once a second, for the Date header, and at the end: uvicorn's own loop wakes ten times a second."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), 1.0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ from enginehouse.core.units import MAX_SERVICES, MIB
 #: Bytes of the file.
 MAX_FILE = 64 * MIB
 #: Seconds between two looks at the file.
-LOOK_INTERVAL = 0.25
+LOOK_INTERVAL = 1.0
 
 
 class StaticServices(NamedTuple):

@@ -18,10 +18,13 @@ from typing import Final
 #: A worker that gave no sign of life for this long is replaced; this long, if it uses CPU meanwhile. Seconds.
 SILENCE: Final = 2.0
 BUSY_SILENCE: Final = 10.0
+#: From here on it is suspicious, and its CPU time is looked at.
+SUSPICIOUS: Final = 0.75
 #: A worker must have given its first sign of life by then. Seconds.
 FIRST_BEAT: Final = 15.0
 #: Share of the time of its silence for which a busy worker has a core at least.
 BUSY: Final = 0.2
+_UNSEEN: Final = (0.0, 0.0, None)
 
 
 class Watchdog:
@@ -29,7 +32,8 @@ class Watchdog:
 
     def __init__(self, cpu: Callable[[int], float | None]) -> None:
         self._cpu = cpu
-        self._seen: dict[int, tuple[float, float | None]] = {}
+        self._seen: dict[int, tuple[float, float, float | None]] = {}
+        """Per worker: the beat after which it became suspicious, when that was, and its CPU time by then."""
 
     def overdue(self, worker: int, pid: int, beat: float, started: float, now: float) -> float:
         """Seconds of silence for which worker number `worker` is to be replaced; 0.0 while it is not.
@@ -39,16 +43,19 @@ class Watchdog:
         silent = now - max(beat, started)
         if not beat:
             return FIRST_BEAT if silent > FIRST_BEAT else 0.0
-        if self._seen.get(worker, (0.0, None))[0] != beat:
-            self._seen[worker] = beat, self._cpu(pid)
+        if silent <= SUSPICIOUS:
+            return 0.0
+        if self._seen.get(worker, _UNSEEN)[0] != beat:
+            self._seen[worker] = beat, now, self._cpu(pid)
         if silent <= SILENCE:
             return 0.0
-        limit = BUSY_SILENCE if self._busy(worker, pid, silent) else SILENCE
+        limit = BUSY_SILENCE if self._busy(worker, pid, now) else SILENCE
         return limit if silent > limit else 0.0
 
-    def _busy(self, worker: int, pid: int, silent: float) -> bool:
-        before, after = self._seen[worker][1], self._cpu(pid)
-        return before is not None and after is not None and after - before >= BUSY * silent
+    def _busy(self, worker: int, pid: int, now: float) -> bool:
+        _, since, before = self._seen[worker]
+        after = self._cpu(pid)
+        return before is not None and after is not None and after - before >= BUSY * (now - since)
 
 
 def cpu_of(pid: int) -> float | None:
