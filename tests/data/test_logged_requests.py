@@ -133,7 +133,7 @@ ANSWERED: dict[str, tuple[list[Script], bytes, dict[str, Any]]] = {
     "until it closes": ([until_it_closes], post(), {"outcome": "answered", "status": 200, "bytes_out": 6}),
     "no body": ([without_a_body], post(), {"outcome": "answered", "status": 204, "bytes_out": 0}),
     "no model": ([plain], post(b"{}"), {"outcome": "answered", "model": "", "bytes_in": 2}),
-    "a GET": ([plain], b"GET /version HTTP/1.1\r\nHost: h\r\n\r\n", {"method": "GET", "path": "/version", "bytes_in": 0}),
+    "a GET": ([plain], b"GET /version HTTP/1.1\r\nHost: h\r\n\r\n", {"method": "GET", "path": "/version"}),
     "an engine's error": ([bad_request], post(), {"outcome": "answered", "status": 400, "service": "a"}),
     "busy everywhere": ([busy, busy], post(), {"outcome": "rejected", "status": 503, "attempts": 2, "service": "b"}),
     "busy at first": ([busy, plain], post(), {"outcome": "answered", "status": 200, "attempts": 2, "service": "b"}),
