@@ -193,7 +193,7 @@ def test_a_file_that_is_no_model_ends_it_with_status_1(tmp_path: Path) -> None:
     ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
-    assert "llama.cpp cannot serve no.gguf" in ended.stderr.splitlines()[-1]
+    assert "llama.cpp cannot serve no.gguf" in ended.stderr  # among lines that llama.cpp itself writes, in no order
 
 
 def test_without_its_library_it_says_what_to_install(
