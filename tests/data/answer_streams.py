@@ -212,12 +212,27 @@ DATA = st.sampled_from([b'data: {"n":1}\n\n', b"data: [DONE]\n\n", b"\r\n", b"5\
 
 
 @st.composite
-def chunked(draw: st.DrawFn, odd: bool = True) -> tuple[bytes, list[bytes]]:
-    """A chunked body and the data of its chunks. `odd`: sizes in other spellings, extensions and trailers, too."""
+def chunked(draw: st.DrawFn, odd: bool = True) -> tuple[list[bytes], list[bytes]]:
+    """The chunks of a body, and their data. `odd`: sizes in other spellings, extensions and trailers, too."""
     data = draw(st.lists(DATA, max_size=6))
     sizes = [(draw(_SIZES) if odd else "%x") % len(piece) for piece in data]
-    body = b"".join(b"%b\r\n%b\r\n" % (size.encode(), piece) for size, piece in zip(sizes, data, strict=True))
-    return body + b"0\r\n" + (draw(_TRAILERS) if odd else b"") + b"\r\n", data
+    chunks = [b"%b\r\n%b\r\n" % (size.encode(), piece) for size, piece in zip(sizes, data, strict=True)]
+    return [*chunks, b"0\r\n" + (draw(_TRAILERS) if odd else b"") + b"\r\n"], data
+
+
+@st.composite
+def reads_of(draw: st.DrawFn, head: bytes, chunks: list[bytes]) -> list[bytes]:
+    """A stream in reads: mostly one for each chunk, some with several, some cut."""
+    reads = [head]
+    for chunk in chunks:
+        how = draw(st.sampled_from(["alone"] * 5 + ["with the last", "cut"]))
+        if how == "with the last":
+            reads[-1] += chunk
+        elif how == "cut":
+            reads += draw(cut(chunk, ("anywhere", "at CRLF")))
+        else:
+            reads.append(chunk)
+    return reads
 
 
 @st.composite
@@ -252,7 +267,7 @@ def _exchanges(draw: st.DrawFn) -> list[list[Sent]]:
             status, lines, length, is_chunked = draw(st.sampled_from(heads))
             body = draw(_BODIES)
             if is_chunked and draw(st.booleans()):
-                body, _ = draw(chunked())
+                body = b"".join(draw(chunked())[0])
                 lines = [*lines, b"Transfer-Encoding: chunked"]
             else:
                 lines = [*lines, length % max(len(body) + draw(_WRONG), 0)]

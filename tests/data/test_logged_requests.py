@@ -177,6 +177,9 @@ async def test_a_request_that_gets_an_answer(name: str, before: str, tmp_path: P
         for line, answer in zip(log.lines(), answers, strict=True):
             if repeats == 1:
                 assert shown(line, expected) == expected
+            assert line["outcome"] == expected.get("outcome", "answered")
+            came = line["outcome"] in ("answered", "rejected") or "upgrade" in name
+            assert (line["first_byte_ms"] is not None) == came
             assert line["status"] == answer.status
             assert line["id"] == answer.header("x-request-id")
             assert line["service"] == (answer.header("x-enginehouse-service") or "").strip("-")
@@ -184,6 +187,27 @@ async def test_a_request_that_gets_an_answer(name: str, before: str, tmp_path: P
             assert line["bytes_out"] == len(answer.body)
             assert line["client"] == "127.0.0.1"
             assert line["duration_ms"] >= (line["first_byte_ms"] or 0.0) >= 0.0
+
+
+async def test_a_stream_of_single_chunks(tmp_path: Path) -> None:
+    """Each is a read of its own, and passed on as it is; framing does not count."""
+    event = b"data: %b\n\n" % (b"x" * 100)
+    seen = asyncio.Semaphore(0)
+
+    async def script(call: Call) -> None:
+        await call.send(SSE)
+        for _ in range(5):
+            await call.send(b"%x\r\n%b\r\n" % (len(event), event))
+            await seen.acquire()
+        await call.send(b"0\r\n\r\n")
+
+    async with logged(tmp_path, script) as log:
+        client = await sent(log)
+        for _ in range(5):
+            await client.reader.readuntil(event + b"\r\n")
+            seen.release()
+        expected = {"outcome": "answered", "status": 200, "stream": True, "bytes_out": 5 * len(event)}
+        assert shown(await log.line(), expected) == expected
 
 
 async def test_a_service_that_cannot_be_reached(tmp_path: Path) -> None:

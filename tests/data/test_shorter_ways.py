@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bench.micro.dry import Dry, services
 from enginehouse.data.client_conn import MAX_PIPELINED, ClientConn
 from enginehouse.data.engine_conn import EngineConn
-from tests.data.answer_streams import Kept, chunked, cut
+from tests.data.answer_streams import Kept, chunked, cut, reads_of
 from tests.data.rig import Call, Client, Engine, Rig, post, rig, until
 
 MB = 1024 * 1024
@@ -89,6 +89,38 @@ async def test_requests_and_answers_with_one_head_keep_their_own_lengths() -> No
             answer = await client.answer()
             assert (answer.body, answer.header("content-length")) == (body, str(len(body)))
             assert engine.calls[-1].header(b"content-length") == [b"%d" % len(body)]
+
+
+async def test_a_post_without_a_body_says_so_and_a_get_without_one_says_nothing() -> None:
+    """RFC 9110 8.6."""
+    engine = Engine("a", plain)
+    async with rig(engine) as house:
+        for request, length in [
+            (b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", [b"0"]),
+            (b"POST /v1/x HTTP/1.1\r\nHost: h\r\n\r\n", [b"0"]),
+            (b"GET /v1/x HTTP/1.1\r\nHost: h\r\n\r\n", []),
+        ] * 3:
+            assert (await house.ask(request)).status == 200
+            assert engine.calls[-1].header(b"content-length") == length
+
+
+async def test_an_engines_error_is_put_into_shape_however_well_its_head_is_known() -> None:
+    async def script(call: Call) -> None:
+        await call.answer(b"what?", b"400 Bad Request")
+
+    async with rig(Engine("a", script)) as house:
+        bodies = [(await house.ask(post())).body for _ in range(4)]
+        assert bodies == [bodies[0]] * 4
+        assert b'"type":"invalid_request_error"' in bodies[0]
+
+
+async def test_an_engine_that_is_busy_is_passed_over_however_well_its_head_is_known() -> None:
+    async def busy(call: Call) -> None:
+        await call.answer(b"{}", b"503 Service Unavailable")
+
+    async with rig(Engine("a", busy), Engine("b", plain)) as house:
+        assert [(await house.ask(post())).status for _ in range(8)] == [200] * 8
+        assert len(house.engines[0].calls) >= 3
 
 
 async def test_a_request_whose_head_repeats_has_an_id_of_its_own() -> None:
@@ -263,9 +295,9 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 @settings(max_examples=300)
 @given(st.data())
 def test_a_stream_reaches_the_client_byte_for_byte_however_it_is_cut(data: st.DataObject) -> None:
-    body, pieces = data.draw(chunked())
+    chunks, pieces = data.draw(chunked())
     stage = Stage()
-    stage.play(data.draw(cut(CHUNKED + body, ("anywhere", "at CRLF", "at CRLF"))))
+    stage.play(data.draw(reads_of(CHUNKED, chunks) | cut(CHUNKED + b"".join(chunks), ("anywhere", "at CRLF"))))
     told, whole = stage.parsed()
     assert (b"".join(told), whole) == (b"".join(pieces), True)
     assert stage.client.driver is None
@@ -275,9 +307,9 @@ def test_a_stream_reaches_the_client_byte_for_byte_however_it_is_cut(data: st.Da
 @settings(max_examples=100)
 @given(st.data())
 def test_a_client_of_http_1_0_gets_the_bytes_of_a_stream_without_its_framing(data: st.DataObject) -> None:
-    body, pieces = data.draw(chunked())
+    chunks, pieces = data.draw(chunked())
     stage = Stage(post().replace(b"HTTP/1.1", b"HTTP/1.0"))
-    stage.play(data.draw(cut(CHUNKED + body, ("anywhere", "at CRLF", "at CRLF"))))
+    stage.play(data.draw(reads_of(CHUNKED, chunks)))
     head, _, told = b"".join(stage.wire.written).partition(b"\r\n\r\n")
     assert told == b"".join(pieces)
     assert b"chunked" not in head
@@ -302,17 +334,41 @@ def test_bodies_of_a_length_and_until_the_end_reach_the_client_however_they_are_
 @example(None)
 def test_a_stream_that_breaks_is_never_whole_however_it_is_cut(data: st.DataObject | None) -> None:
     if data is None:
-        body, at, reads = b"", 0, [CHUNKED]
+        reads = [CHUNKED]
     else:
-        body, _ = data.draw(chunked(odd=False))
-        at = data.draw(st.integers(0, len(body) - 1))
-        reads = data.draw(cut(CHUNKED + body[:at], ("anywhere", "at CRLF")))
+        chunks, _ = data.draw(chunked(odd=False))
+        reads = data.draw(reads_of(CHUNKED, chunks))
+        reads = reads[: data.draw(st.integers(0, len(reads) - 1))] or [CHUNKED]
     stage = Stage()
     stage.play(reads, eof=True)
     told, whole = stage.parsed()
     text = b"".join(told)
     assert not whole or b'"finish_reason":"error"' in text or b"data: [DONE]" in text
     assert sum(stage.dry.shared.loads[0]) == 0
+
+
+ENDINGS = {
+    "between two events": ([b"data: {}\n\n"], b"data: {}\n\n"),
+    "within an event": ([b"data: {}\n\n", b"data: {"], None),
+    "within an event, behind long ones": ([b"data: %b\n\n" % (b"x" * 200), b"data: %b" % (b"y" * 200)], None),
+    "within a long event, behind short ones": ([b"data: {}\n\n", b"data: %b" % (b"y" * 200)], None),
+    "behind a long event": ([b"data: %b\n\n" % (b"x" * 200)], b"data: %b\n\n" % (b"x" * 200)),
+    "behind the last event": ([b"data: %b\n\n" % (b"x" * 200), b"data: [DONE]\n\n"], b""),
+    "behind the last event, which came with others": ([b"data: %b\n\ndata: [DONE]\n\n" % (b"x" * 200)], b""),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_stream_of_single_chunks_that_breaks_is_ended_as_any_other(name: str) -> None:
+    """By an event where one can stand, by none where the last one came, else not at all: never cleanly."""
+    events, last = ENDINGS[name]
+    stage = Stage()
+    stage.play([CHUNKED, *[b"%x\r\n%b\r\n" % (len(event), event) for event in events]], eof=True)
+    told, whole = stage.parsed()
+    assert whole is (last is not None)
+    assert b"".join(told).startswith(b"".join(events))
+    ours = b"".join(told)[len(b"".join(events)) :]
+    assert (b'"finish_reason":"error"' in ours) is bool(last)
 
 
 def test_one_write_for_each_read_that_is_one_chunk_and_it_is_the_very_read() -> None:
