@@ -42,7 +42,7 @@ def test_a_reader_with_known_heads_tells_what_one_without_any_does(
     streams: list[list[bytes]], answer_at_once: bool, config: RouterConfig, budget: int
 ) -> None:
     known: Known = KnownHeads()
-    for reads in streams * 2:
+    for reads in streams * 3:
         quick, slow = Sink(budget), Sink(budget)
         told = read_all(reads, config, quick, known, answer_at_once)
         assert told == read_all(reads, config, slow, None, answer_at_once)
@@ -76,7 +76,7 @@ def test_however_reads_are_cut_the_requests_in_them_are_those_that_llhttp_finds_
 ) -> None:
     """Bodies whose length is known need no parser either, and what is behind them begins a new one."""
     known: Known = KnownHeads()
-    for reads in streams * 2:
+    for reads in streams * 3:
         assert requests_in(reads, known) == requests_in([b"".join(reads)], None)
 
 

@@ -354,6 +354,8 @@ ENDINGS = {
     "within a long event, behind short ones": ([b"data: {}\n\n", b"data: %b" % (b"y" * 200)], None),
     "behind a long event": ([b"data: %b\n\n" % (b"x" * 200)], b"data: %b\n\n" % (b"x" * 200)),
     "behind the last event": ([b"data: %b\n\n" % (b"x" * 200), b"data: [DONE]\n\n"], b""),
+    "behind the last event, in two chunks": ([b"data: [DO", b"NE]\n\n"], b""),
+    "between two events, the blank line alone": ([b"data: {}\n", b"\n"], b"data: {}\n\n"),
     "behind the last event, which came with others": ([b"data: %b\n\ndata: [DONE]\n\n" % (b"x" * 200)], b""),
 }
 

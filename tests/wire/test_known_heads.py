@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from enginehouse.wire.known_heads import MAX_HEADS, MAX_SIZE, KnownHeads
+from enginehouse.wire.known_heads import MAX_HEADS, MAX_ONCE, MAX_SIZE, KnownHeads
 
 TITLE, LOWER = b"Content-Length: ", b"content-length: "
 BEFORE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
@@ -26,7 +27,10 @@ def whole(body: bytes, name: bytes = TITLE, before: bytes = BEFORE, after: bytes
     return message(b"%d" % len(body), body, name, before, after)
 
 
-def learn(known: Known, data: bytes, size: int, head: str) -> None:
+Head = TypeVar("Head")
+
+
+def learn(known: KnownHeads[Head], data: bytes, size: int, head: Head) -> None:
     """A head is learned when it comes for the second time."""
     known.learn(data, size, head)
     known.learn(data, size, head)
@@ -189,6 +193,18 @@ def test_the_table_is_bounded_and_large_heads_are_not_learned() -> None:
         learn(known, padded, 0, "large")
         assert len(known) == 1
         assert (known.find(padded)[0] is not None) == (size == MAX_SIZE)
+
+
+def test_a_head_that_comes_once_only_takes_no_place() -> None:
+    """Where each head holds an id of its own, the table would be full of what never comes again."""
+    known: Known = KnownHeads()
+    for number in range(2 * MAX_ONCE):
+        known.learn(whole(b"", before=BEFORE + b"x-request-id: %d\r\n" % number), 0, str(number))
+        assert len(known._once) <= MAX_ONCE
+    assert len(known) == 0
+    for _ in range(2):
+        known.learn(whole(b"hello"), 5, "a")
+    assert found(known, whole(b"hello")) == ("a", b"hello")
 
 
 def test_a_table_that_starts_anew_still_finds_only_what_was_learned() -> None:

@@ -51,6 +51,30 @@ def fed(*chunks: bytes) -> Scanner:
     return scanner
 
 
+_PIECES = st.sampled_from([
+    CHAT, RESPONSES, MESSAGES, COMPLETED, b"data: [DONE]\n\n", b"data: [DO", b"NE]\n\n", b"\n", b"\r\n", b": ping\n\n",
+    b"event: message_stop\n", b"data: {}\n\n", b"x" * 63, b"x" * 64, b"x" * 65,
+])  # fmt: skip
+
+
+@given(st.lists(st.tuples(_PIECES, st.booleans(), st.booleans()), max_size=8), st.booleans())
+def test_chunks_with_their_framing_tell_what_their_data_would(
+    pieces: list[tuple[bytes, bool, bool]], named: bool
+) -> None:
+    """Asked in between, too: a scanner that was asked knows no less."""
+    framed, plain = Scanner(named), Scanner(named)
+    for data, as_chunk, ask in pieces:
+        line = b"%x\r\n" % len(data)
+        if as_chunk:
+            framed.feed_chunk(line + data + b"\r\n", len(line))
+        else:
+            framed.feed(data)
+        plain.feed(data)
+        if ask:
+            assert (framed.finished, framed.at_boundary) == (plain.finished, plain.at_boundary)
+    assert (framed.finished, framed.at_boundary) == (plain.finished, plain.at_boundary)
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_stream_is_known_by_its_last_event_however_it_is_cut(name: str) -> None:
     stream = WHOLE[name]
