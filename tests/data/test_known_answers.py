@@ -228,6 +228,17 @@ def test_a_connection_whose_stream_has_ended_is_at_no_chunk() -> None:
         assert second.status == (200 if reads[0] == STREAM else 0)
 
 
+def test_after_a_stream_a_known_head_needs_no_parser_again() -> None:
+    conn = connection(warm(answer()))
+    for _ in range(2):
+        for reads, whole in (((STREAM, b"5\r\nhello\r\n", b"0\r\n\r\n"), None), ((answer(b"world"),), b"world")):
+            holder = Holder(conn, b"POST")
+            conn.send(holder, b"POST", b"", b"")
+            for data in reads:
+                conn.data_received(data)
+            assert (holder.whole, holder.end) == (whole, "whole")
+
+
 def test_a_stream_that_was_given_up_leaves_nothing_for_the_next_request() -> None:
     conn = connection(KnownHeads())
     holder = Holder(conn, b"POST")
