@@ -73,7 +73,7 @@ def request(extra: bytes = b"", body: bytes = BODY) -> bytes:
 
 def answer(seconds: int = 0) -> bytes:
     """An answer to it; another second makes its head another one."""
-    date = b"date: Mon, 23 Nov 2026 02:%02d:%02d GMT\r\n" % divmod(seconds % 3600, 60)
+    date = b"date: Mon, 23 Nov 2026 %02d:%02d:%02d GMT\r\n" % (seconds // 3600, seconds // 60 % 60, seconds % 60)
     head = b"HTTP/1.1 200 OK\r\n%bserver: uvicorn\r\ncontent-length: %d\r\ncontent-type: application/json\r\n\r\n"
     return head % (date, len(_ANSWER)) + _ANSWER
 

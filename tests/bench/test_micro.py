@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from bench.micro import __main__ as micro
-from bench.micro import show
+from bench.micro import passage, show
 from bench.micro.dry import Dry, Wire, services
 from bench.micro.measure import Case, Figure, measure
 from bench.micro.messages import MODEL, STREAM_HEAD, answer, chunk, request
+from enginehouse.core.config.router import RouterConfig
+from enginehouse.data.request_reader import RequestReader
+from enginehouse.wire.known_heads import KnownHeads
+from enginehouse.wire.request_head import RequestHead
 
 
 @pytest.mark.parametrize("case", micro.CASES, ids=lambda case: case.name)
@@ -93,6 +97,16 @@ def test_a_name_that_no_case_has_is_refused_with_those_there_are(capsys: pytest.
     with pytest.raises(SystemExit):
         micro.main(["no such case"])
     assert "chunk: one in a read" in capsys.readouterr().err
+
+
+def test_fresh_heads_are_known_to_nobody_however_often_they_take_turns() -> None:
+    known: KnownHeads[RequestHead] = KnownHeads()
+    reader = RequestReader(passage._Sink(), RouterConfig(), known)
+    reads = passage._requests(fresh=True)
+    assert len(set(passage._answers(fresh=True))) == len(set(reads)) == len(reads)
+    for data in reads * 2:
+        reader.feed(data, 1.0)
+    assert len(known) == 0
 
 
 def test_the_worker_without_sockets_answers_as_one_with_sockets_does() -> None:
