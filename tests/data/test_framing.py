@@ -266,3 +266,17 @@ async def test_h2c_upgrade_offers_are_ignored_and_the_body_is_not_lost() -> None
             assert (await client.answer()).status == 200
     assert [call.body for call in engine.calls] == [b'{"model":"m","x":1}'] * 2
     assert engine.calls[0].header(b"upgrade") == engine.calls[0].header(b"http2-settings") == []
+
+
+async def test_an_answer_in_a_transfer_coding_that_nobody_asked_for_is_a_bad_response() -> None:
+    """Its label goes one hop only: the client would take the coded bytes for the answer."""
+
+    async def script(call: Call) -> None:
+        body = gzip.compress(b'{"ok":true}')
+        coded = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+        await call.send(coded % (len(body), body))
+
+    async with rig(Engine("a", script)) as house:
+        answer = await house.ask(post())
+        assert answer.status == 502
+        assert b"Transfer-Encoding" in answer.body

@@ -256,6 +256,8 @@ class Driver:
             return framing
         if self._plan.switched:
             self.answer_broke(Outcome.BAD_RESPONSE, f"it answered {head.status} to the WebSocket's handshake")
+        elif head.coded:
+            self.answer_broke(Outcome.BAD_RESPONSE, "its Transfer-Encoding is another than chunked")
         elif not self._plan.own and may_hold(worker.config, method, head, length):
             self._held = HeldError(head)
         else:

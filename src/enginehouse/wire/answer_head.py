@@ -26,6 +26,7 @@ class AnswerHead:
 
     __slots__ = (
         "chunked",
+        "coded",
         "content_type",
         "encoded",
         "headers",
@@ -42,6 +43,8 @@ class AnswerHead:
         self.keep_alive = keep_alive
         self.headers = headers
         self.chunked = False
+        self.coded = False
+        """Its body has a transfer coding besides chunked: we asked for none (no TE), and could not pass it on."""
         self.content_type = b""
         self.server = b""
         self.upgrade = b""
@@ -52,7 +55,9 @@ class AnswerHead:
             lower = name.lower()
             if lower in _DROPPED:
                 if lower == b"transfer-encoding":
-                    self.chunked = value.strip().lower().endswith(b"chunked")
+                    coding = value.strip().lower()
+                    self.chunked = coding == b"chunked"
+                    self.coded = self.coded or coding not in (b"chunked", b"identity")
                 elif lower == b"connection":
                     connection = connection + b"," + value if connection else value
                 elif lower == b"upgrade":
