@@ -54,6 +54,29 @@ class Sink(Protocol):
         """An error that is ours happened while reading."""
 
 
+class _Nobody:
+    """The sink of a reader that is closed: nothing reaches it any more."""
+
+    def request_whole(self, request: Request, surplus: bytes) -> None:
+        """Nothing is done."""
+
+    def request_refused(self, request: Request, outcome: Outcome, message: str) -> None:
+        """Nothing is done."""
+
+    def continue_wanted(self) -> None:
+        """Nothing is done."""
+
+    def take_body(self, size: int) -> bool:
+        """There is no room."""
+        return False
+
+    def bug(self, error: BaseException) -> None:
+        """Nobody is there to be told."""
+
+
+_NOBODY: Final = _Nobody()
+
+
 class RequestReader:
     """Parses one connection's requests, one after the other."""
 
@@ -79,7 +102,7 @@ class RequestReader:
     )
 
     def __init__(self, sink: Sink, config: RouterConfig, known: KnownHeads[RequestHead]) -> None:
-        self._sink = sink
+        self._sink: Sink = sink
         self._config = config
         self._known = known
         self.peer = ""
@@ -168,8 +191,9 @@ class RequestReader:
             self._refuse(Outcome.BAD_REQUEST, f"The request is not valid HTTP/1.1: {error}.")
 
     def close(self) -> None:
-        """Let go of the parser, which holds this reader."""
+        """Let go of the parser and the sink, which hold this reader: else only the collector would free all three."""
         self._parser = None
+        self._sink = _NOBODY
         self.over = True
 
     def drop_body(self) -> int:
