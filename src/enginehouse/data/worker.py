@@ -46,6 +46,8 @@ SWEEP: Final = 0.25
 STOP_GRACE: Final = 1.0
 #: A new worker waits this long for the first fleet before it accepts connections. Seconds.
 FIRST_FLEET: Final = 2.0
+#: Services of which every sweep may report; with more of them reports are rarer.
+FEW: Final = 250
 #: Least time between two reports made because of failures. Seconds.
 FAILURE_INTERVAL: Final = 0.05
 #: Tables of turns are started anew above this many models.
@@ -94,6 +96,7 @@ class Worker:
         self.stopping = False
         self._synced = asyncio.Event()
         self._reported_at = 0.0
+        self._report_interval = 0.0
 
     # -- for one request -----------------------------------------------------------------------------------------------
 
@@ -200,6 +203,8 @@ class Worker:
         self.fleet_version = fleet.version
         self.table = build(fleet, self.config)
         self.pool.retain((*fleet.services, self.control.service))
+        # A report tells of every service: with a thousand of them, four a second cost as much as hundreds of requests.
+        self._report_interval = REPORT_INTERVAL * (len(fleet.services) // FEW)
         self.counters.forget_except({**self.table.by_slot, CONTROL_SLOT: self.control.service})
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -216,7 +221,8 @@ class Worker:
                 conn.transport.abort()
         self.pool.sweep(now)
         self.access_log.flush(now)
-        if self.link is not None and self.counters.changed:
+        if self.link is not None and self.counters.changed and now - self._reported_at >= self._report_interval:
+            self._reported_at = now
             self.link.report()
 
     async def run(self, listener: socket.socket, wire_path: str, stop: asyncio.Event) -> None:
