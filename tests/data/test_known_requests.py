@@ -38,6 +38,7 @@ def warm(*reads: bytes, config: RouterConfig = CONFIG) -> Known:
     [[request(digits=d)] for d in (b"5", b"+5", b"0x5", b" 5 ", b"1_0", b"005", b"0000000005")], True, CONFIG, 9999
 )
 @example([[request(b"x" * 600)], [request(b"x" * 600)] * 3], False, SMALL, 1500)
+@example([[request(b"", digits=digits, extra=b"X: %b\r\n" % (b"y" * size))] for size in range(900, 1010) for digits in (b"0", b"00")], False, SMALL, 1 << 20)  # fmt: skip  # noqa: E501
 def test_a_reader_with_known_heads_tells_what_one_without_any_does(
     streams: list[list[bytes]], answer_at_once: bool, config: RouterConfig, budget: int
 ) -> None:

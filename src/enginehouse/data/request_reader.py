@@ -17,7 +17,7 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.data.request import Request
 from enginehouse.wire import http1
 from enginehouse.wire.http1 import Headers
-from enginehouse.wire.known_heads import KnownHeads
+from enginehouse.wire.known_heads import MAX_DIGITS, KnownHeads
 from enginehouse.wire.request_head import NO_HEAD, RequestHead
 
 if TYPE_CHECKING:
@@ -300,7 +300,8 @@ class RequestReader:
     def _whole(self, surplus: bytes) -> None:
         request = self._request
         request.body = self._first if self._more is None else self._more.getvalue()
-        if self._read and request.head.repeats:
+        # With the longest length in it the head must still be within its limit, which is not looked at again.
+        if self._read and request.head.repeats and self._head_bytes + MAX_DIGITS <= self._config.max_head:
             self._known.learn(self._read, len(request.body), request.head)
         self.drop_body()
         self.stage = Stage.NOTHING

@@ -26,7 +26,7 @@ _TITLE_CASE: Final = b"\r\nContent-Length: "
 _LOWER_CASE: Final = b"\r\ncontent-length: "
 _DIGITS: Final = len(_LOWER_CASE)
 #: Digits of a length that is looked at; one read never brings more.
-_MAX_DIGITS: Final = 9
+MAX_DIGITS: Final = 9
 
 
 def _cut(data: bytes) -> tuple[bytes, int, int]:
@@ -46,7 +46,7 @@ def _cut(data: bytes) -> tuple[bytes, int, int]:
     at += _DIGITS
     end = data.find(b"\r", at)
     digits = data[at:end]
-    if end - at > _MAX_DIGITS or not digits.isdigit() or int(digits) != len(data) - body:
+    if end - at > MAX_DIGITS or not digits.isdigit() or int(digits) != len(data) - body:
         return b"", 0, 0
     return data[:at] + data[end:body], at, body
 
@@ -71,7 +71,7 @@ class KnownHeads(Generic[Head]):
         """
         if self._before and data.startswith(self._before):
             start = len(self._before)
-            end = data.find(b"\r", start, start + _MAX_DIGITS + 1)
+            end = data.find(b"\r", start, start + MAX_DIGITS + 1)
             if end > start and data.startswith(self._after, end):
                 body = end + len(self._after)
                 digits = data[start:end]
