@@ -27,7 +27,7 @@ UNIX = "unix:"
 class Upstream:
     """What the worker keeps for one incarnation of a service: its idle connections never serve another one."""
 
-    __slots__ = ("authorization", "host_lines", "idle", "name", "prefix", "retained", "service")
+    __slots__ = ("authorization", "host_lines", "idle", "prefix", "retained", "service")
 
     def __init__(self, service: Service) -> None:
         self.idle: list[EngineConn] = []
@@ -42,7 +42,6 @@ class Upstream:
         self.prefix = service.prefix.encode()
         self.host_lines = f" HTTP/1.1\r\nHost: {host}:{service.port}\r\n".encode()
         self.authorization = b"authorization: Bearer %b\r\n" % service.api_key.encode() if service.api_key else b""
-        self.name = service.name.encode()
 
     def drop(self) -> None:
         """The service is gone."""
