@@ -38,8 +38,8 @@ class Absent:
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_case_is_measured_written_down_and_cleared_away(tmp_path: Path, fresh: bool) -> None:
-    case = Case("tiny", "stream", ("enginehouse", "absent"), connections=3, chunks=5, interval=0.01, fresh=fresh)
-    contestants: dict[str, Contestant] = {"enginehouse": ALL["enginehouse"], "absent": Absent()}
+    case = Case("tiny", "stream", ("enginehouse-pure", "absent"), connections=3, chunks=5, interval=0.01, fresh=fresh)
+    contestants: dict[str, Contestant] = {"enginehouse-pure": ALL["enginehouse-pure"], "absent": Absent()}
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     before = set(cpu.tree([os.getpid()]))
@@ -47,8 +47,8 @@ def test_a_case_is_measured_written_down_and_cleared_away(tmp_path: Path, fresh:
 
     written = json.loads((tmp_path / "out.json").read_text())
     assert [(row["run"], row["contestant"], row["errors"]) for row in written["measurements"]] == [
-        (1, "enginehouse", 0),
-        (2, "enginehouse", 0),
+        (1, "enginehouse-pure", 0),
+        (2, "enginehouse-pure", 0),
     ]
     for row in written["measurements"]:
         assert row["units"] > 20
@@ -56,7 +56,7 @@ def test_a_case_is_measured_written_down_and_cleared_away(tmp_path: Path, fresh:
         assert row["processes"] == 3
         assert ("bytes_per_stream" in row) == fresh
     assert {(failed["contestant"], failed["why"]) for failed in written["failed"]} == {("absent", "it is not there")}
-    assert "access_log" in written["contestants"]["enginehouse"]["configs"]["house.toml"]
+    assert "access_log" in written["contestants"]["enginehouse-pure"]["configs"]["house.toml"]
     assert str(tmp_path.parent) not in json.dumps(written["failed"])
     assert list(scratch.iterdir()) == []
     assert set(cpu.tree([os.getpid()])) <= before
@@ -65,7 +65,10 @@ def test_a_case_is_measured_written_down_and_cleared_away(tmp_path: Path, fresh:
 def test_finding_the_model_is_measured_without_a_proxy(tmp_path: Path) -> None:
     case = BY_NAME["find-model-1m"]._replace(body=10_000)
     Runner(
-        SETTINGS._replace(runs=1), {"enginehouse": ALL["enginehouse"]}, Results(tmp_path / "o.json", {}), tmp_path
+        SETTINGS._replace(runs=1),
+        {"enginehouse": ALL["enginehouse"]},
+        Results(tmp_path / "o.json", {}),
+        tmp_path,
     ).run([case])
     (row,) = json.loads((tmp_path / "o.json").read_text())["measurements"]
     assert row["unit"] == "body"
