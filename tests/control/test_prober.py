@@ -119,6 +119,18 @@ async def test_a_service_that_is_down_is_looked_at_again_long_before_the_usual_i
             await eye.next()
 
 
+async def test_a_house_that_appears_at_once_is_not_looked_at_in_bursts_afterwards() -> None:
+    eye, names = Eye(), [str(number) for number in range(100)]
+    async with watching(eye, *map(entry, names), interval=2.0):
+        for _ in names:
+            await eye.next()
+        times = []
+        for _ in names:
+            await eye.next()
+            times.append(asyncio.get_running_loop().time())
+    assert times[-1] - times[0] > 0.5
+
+
 async def test_what_is_no_longer_followed_is_no_longer_looked_at() -> None:
     eye = Eye()
     one = entry()

@@ -66,6 +66,7 @@ class Prober:
 
     async def _watch(self, entry: Entry, poked: asyncio.Event) -> None:
         """One service, for as long as it is followed."""
+        least = 0.0  # share of the first wait: a house that appears at once is not looked at in bursts for ever
         while True:
             poked.clear()  # before looking: what happens from now on may come too late for this look
             started = time.monotonic()
@@ -74,7 +75,8 @@ class Prober:
             self._seen(entry, look)
             now = time.monotonic()
             delay = entry.health.probe_delay(now, self._interval)
-            delay *= random.uniform(0.85, 1.0)  # noqa: S311  # spreads the load, no secret
+            delay *= random.uniform(least, 1.0)  # noqa: S311  # spreads the load, no secret
+            least = 0.85
             try:
                 async with asyncio.timeout(max(delay, LEAST_GAP)):
                     await poked.wait()
