@@ -21,6 +21,11 @@ async def script(call: Call) -> None:
         await call.answer(status=b"400 Bad Request")
     elif b"break" in call.body:
         call.reset()
+    elif b"wait" in call.body:
+        await call.gone()
+    elif b"half" in call.body:
+        await call.send(STREAM[:90])
+        await call.gone()
     else:
         await call.answer()
 
@@ -77,3 +82,23 @@ async def test_retries_leave_nothing() -> None:
 
 async def test_connections_that_are_closed_by_us_leave_nothing() -> None:
     assert await left_behind(b'{"model":"m"}', extra=b"Connection: close\r\n") == {}
+
+
+async def test_clients_that_leave_leave_nothing() -> None:
+    """Before the answer's head, and in the middle of a stream."""
+    async with rig(Engine("a", script), Engine("b", script)) as house:
+        await house.ask(post())
+        others = len(house.worker.clients)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(ROUNDS):
+                calls = sum(len(engine.calls) for engine in house.engines)
+                client = await house.client()
+                await client.send(post(b'{"model":"m","x":"half"}' if number % 2 else b'{"model":"m","x":"wait"}'))
+                await until(lambda: sum(len(engine.calls) for engine in house.engines) > calls)  # noqa: B023
+                client.close()
+            await until(lambda: len(house.worker.clients) <= others)
+            assert ours_among_garbage() == {}
+        finally:
+            gc.enable()

@@ -99,6 +99,7 @@ class ClientConn:
             self.tunnel.client_lost()
         elif self.driver is not None:
             self.driver.client_left()
+            self.driver = None  # it holds this object
         self._drop_bodies()
         self._pending.clear()
         self._reader.close()
