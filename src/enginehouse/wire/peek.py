@@ -1,7 +1,7 @@
 """What routing reads out of a JSON body, without building it: the model, the keys of affinity, the stream flag.
 
-Owns `peek`, `text_bytes` and `rename_model`. Bodies are never parsed into objects nor written anew: of a megabyte only
-the few members asked for are looked at, everything else is skipped by msgspec's scanner.
+Owns `peek`, `members`, `text_bytes` and `rename_model`. Bodies are never parsed into objects nor written anew: of a
+megabyte only the few members asked for are looked at, everything else is skipped by msgspec's scanner.
 May not live here: multipart bodies (`multipart`), where on which path the model is (`paths`), the answer to bad input
 (`errors`).
 """
@@ -18,7 +18,7 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.core.units import KIB, MAX_MODEL_ID
 from enginehouse.wire.errors import NOT_JSON, Unreadable
 
-__all__ = ["Peek", "Unreadable", "checked_model", "peek", "rename_model", "text_bytes"]
+__all__ = ["Peek", "Unreadable", "checked_model", "members", "peek", "rename_model", "text_bytes"]
 
 #: Up to this size counting the key is cheaper than walking the members.
 SMALL = 8 * KIB
@@ -93,7 +93,7 @@ def _walk(body: bytes) -> _Members:
     """
     found = _Members()
     seen = False
-    for name, start, end in _members(body):
+    for name, start, end in members(body):
         if name == "model":
             if seen:
                 raise Unreadable(Outcome.BAD_MODEL, "The body gives `model` more than once; give it once.", "model")
@@ -110,7 +110,7 @@ def _value(body: bytes, start: int, end: int) -> object:
     return {b"true": True, b"null": None}.get(body[start : start + 4], False)
 
 
-def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
+def members(body: bytes) -> Iterator[tuple[str, int, int]]:
     """Name, start and end of value of each member of the object `body`, in order, duplicates included.
 
     Linear in the size, and nothing but names is built. Raises `msgspec.DecodeError` for anything but one object.
@@ -173,7 +173,7 @@ def rename_model(body: bytes, new: str) -> bytes:
 
     `body` is one that `peek` read a model from.
     """
-    for name, start, end in _members(body):
+    for name, start, end in members(body):
         if name == "model":
             value = body[start:end].rstrip()
             return body[:start] + msgspec.json.encode(new) + body[start + len(value) :]
