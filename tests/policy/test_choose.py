@@ -16,7 +16,7 @@ from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
 from enginehouse.policy.affinity import digest, home
-from enginehouse.policy.choose import CHOOSERS, Choice, Refusal, choose
+from enginehouse.policy.choose import CHOOSERS, Busy, Choice, LoadView, Refusal, choose, line_at
 from enginehouse.policy.table import MANY, Table
 from tests.policy.fleets import service, services, shared, table, view
 
@@ -31,7 +31,7 @@ def ask_for(
     memory: Shared | None = None,
     turn: int = 0,
     rng: random.Random | None = None,
-) -> Choice | Refusal:
+) -> Choice | Busy | Refusal:
     return choose(built, ask or Ask(model="m"), tried, view(memory), NOW, turn, rng or random.Random(1))
 
 
@@ -58,16 +58,32 @@ def test_the_configuration_turns_an_unknown_model_into_openais_status() -> None:
     assert ask_for(built, Ask(model="x")) == Refusal(Outcome.MODEL_UNKNOWN_404, "x")
 
 
-def test_a_model_that_is_known_but_not_served_now_may_be_asked_for_again() -> None:
-    assert ask_for(table(known=("x",)), Ask(model="x")) == Refusal(Outcome.NO_SERVICE_FOR_MODEL, "x")
-    assert ask_for(table(service("a", up=False))) == Refusal(Outcome.NO_SERVICE_FOR_MODEL, "m")
+def busy(outcome: Outcome, model: str) -> Busy:
+    """Worth waiting in the model's line; otherwise this is the answer."""
+    return Busy(model, Refusal(outcome, model))
+
+
+def test_a_model_that_is_known_but_not_served_now_is_worth_waiting_for() -> None:
+    assert ask_for(table(known=("x",)), Ask(model="x")) == busy(Outcome.NO_SERVICE_FOR_MODEL, "x")
+    assert ask_for(table(service("a", up=False))) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
+    assert ask_for(table(service("a", up=False)), Ask()) == busy(Outcome.NO_SERVICE, "")
+
+
+def test_a_request_that_was_tried_is_not_kept_waiting_for_services_that_are_gone() -> None:
+    assert ask_for(table(known=("x",)), Ask(model="x"), ("a",)) == Refusal(Outcome.NO_SERVICE_FOR_MODEL, "x")
+    assert ask_for(table(synced=False), Ask(model="x"), ("a",)) == Refusal(Outcome.NOT_SYNCED, "x")
 
 
 def test_before_the_first_sync_no_refusal_is_final() -> None:
     """Trap: "never seen this model" is not known at boot."""
-    assert ask_for(table(synced=False), Ask(model="x")) == Refusal(Outcome.NOT_SYNCED, "x")
-    assert ask_for(table(synced=False), Ask()) == Refusal(Outcome.NOT_SYNCED, "")
+    assert ask_for(table(synced=False), Ask(model="x")) == busy(Outcome.NOT_SYNCED, "x")
+    assert ask_for(table(synced=False), Ask()) == busy(Outcome.NOT_SYNCED, "")
     assert chosen(table(*services(1), synced=False)) == "s0"
+
+
+def test_while_a_service_has_not_told_its_models_any_name_is_worth_waiting_for() -> None:
+    built = table(*services(1), service("new", 1, models=(), up=False))
+    assert ask_for(built, Ask(model="x")) == busy(Outcome.NOT_SYNCED, "x")
 
 
 def test_no_service_at_all_is_said_where_no_model_was_named() -> None:
@@ -89,6 +105,79 @@ def test_a_request_for_a_model_never_goes_to_a_service_that_does_not_list_it() -
 def test_a_request_without_a_model_goes_round_all_services() -> None:
     built = table(service("a", 0, models=("x",)), service("b", 1, models=("y",)))
     assert run(built, 4, ask=Ask()) == ["a", "b", "a", "b"]
+
+
+# -- caps ------------------------------------------------------------------------------------------------------------
+
+
+def loaded(*loads: int) -> Shared:
+    """Shared memory in which the services in slots 0, 1, … have so many requests in flight, all at another worker."""
+    memory = shared()
+    for slot, load in enumerate(loads):
+        memory.loads[1][slot] = load
+    return memory
+
+
+@pytest.mark.parametrize("session", ["", "key"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_who_is_at_its_cap_gets_no_more_whoever_sent_what_it_has(policy: str, session: str) -> None:
+    members = (service("a", 0, capacity=2), service("b", 1, capacity=3), service("c", 2, capacity=1))
+    built, ask = table(*members, policy=policy), Ask(model="m", session=session)
+    assert set(run(built, 20, loaded(2, 2, 1), ask)) == {"b"}
+    assert ask_for(built, ask, memory=loaded(2, 3, 1)) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
+    assert chosen(built, ask, memory=loaded(2, 300, 0)) == "c"
+
+
+def test_a_service_without_a_cap_takes_any_number() -> None:
+    built = table(service("a", 0, capacity=2), service("b", 1))
+    assert set(run(built, 10, loaded(2, 5000))) == {"b"}
+
+
+def test_the_configured_capacity_is_that_of_services_that_state_none() -> None:
+    built = table(service("a", 0), service("b", 1, capacity=9), service_capacity=2)
+    looked = LoadView(loaded(2, 8), 2, 2)
+    found = choose(built, Ask(model="m"), (), looked, NOW, 0, random.Random(1))
+    assert isinstance(found, Choice)
+    assert found.service.name == "b"
+
+
+def test_a_request_that_has_one_service_left_waits_for_that_one_or_is_refused_when_it_was_tried() -> None:
+    built = table(*services(1, 1, capacity=1))
+    assert ask_for(built, tried=("s0",), memory=loaded(0, 1)) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
+    assert ask_for(built, tried=("s0", "s1"), memory=loaded(1, 1)) == Refusal(Outcome.NO_SERVICE_FOR_MODEL, "m")
+
+
+def test_while_healthy_services_are_at_their_caps_an_ejected_one_gets_nothing() -> None:
+    memory = loaded(1, 0)
+    memory.eject(1, NOW + 5)
+    assert ask_for(table(*services(1, 1, capacity=1)), memory=memory) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
+    memory.eject(0, NOW + 5)
+    assert chosen(table(*services(1, 1, capacity=1)), memory=memory) == "s1"
+
+
+def test_the_other_cache_type_is_better_than_waiting_for_the_preferred_one() -> None:
+    members = (service("a", 0, cache_type="static", capacity=1), service("b", 1, cache_type="paged", capacity=1))
+    ask = Ask(model="m", cache_type="static")
+    assert chosen(table(*members), ask, memory=loaded(0, 0)) == "a"
+    assert chosen(table(*members), ask, memory=loaded(1, 0)) == "b"
+
+
+def test_what_one_engine_made_waits_for_that_engine_in_a_line_of_its_own() -> None:
+    members = services(1, 1, capacity=1)
+    built, ask = table(*members), Ask(remembered=1)
+    assert ask_for(built, ask, memory=loaded(0, 1)) == Busy(line_at(members[1]), Refusal(Outcome.NO_SERVICE, ""))
+    assert chosen(built, ask, memory=loaded(1, 0)) == "s1"
+
+
+@pytest.mark.parametrize("session", ["", "key"])
+@pytest.mark.parametrize("policy", ["least_load", "round_robin"])
+def test_in_a_large_set_the_last_one_with_room_is_found(policy: str, session: str) -> None:
+    members = services(*[1] * 200, capacity=1)
+    memory = loaded(*[0 if slot == 123 else 1 for slot in range(200)])
+    built, ask = table(*members, policy=policy), Ask(model="m", session=session)
+    assert set(run(built, 30, memory, ask)) == {"s123"}
+    memory.loads[0][123] = 1
+    assert ask_for(built, ask, memory=memory) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
 
 
 # -- round robin -------------------------------------------------------------------------------------------------------

@@ -278,6 +278,7 @@ def _service(entry: Entry, accesses: Accesses) -> Service:
         api_key=access.api_key,
         models=entry.models,
         weight=entry.record.weight,
+        capacity=entry.record.metadata.get("capacity") or 0,
         cache_type=cache_type(entry.record),
         up=entry.up,
     )

@@ -31,6 +31,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str = ""
     models: tuple[str, ...] = ()
     weight: int = 1
+    capacity: int = 0
+    """Requests at once that its owner says it bears; 0: not said."""
     cache_type: str = ""
     """"static", "paged" or "" (CONTRACTS 1.2, size routing)."""
     inference: bool = True

@@ -1,8 +1,8 @@
 """The memory that the processes of one router share: layout and access, on a buffer somebody else mapped.
 
-Owns: `Shared`: per worker a beat, a state and a row of loads; per service an ejection deadline; the table of
-remembered ids. Races are benign by construction: every load row and beat has one writer, the later of two ejection
-deadlines is the one meant, and a torn id entry fails its generation check.
+Owns: `Shared`: per worker a beat, a state, a row of loads and the turns of its lines; per service an ejection deadline
+and a learned cap; the table of remembered ids. Races are benign by construction: every row and beat has one writer, the
+later of two ejection deadlines is the one meant, and a torn id entry fails its generation check.
 May not live here: mapping the memory (`supervisor`, `app`), clocks (times are arguments, monotonic seconds, which on
 one host mean the same in every process).
 """
@@ -15,6 +15,8 @@ from enginehouse.core.units import MAX_SERVICES, MAX_WORKERS
 
 #: Entries of the id table; direct-mapped, so an id lives until another one with the same hash replaces it.
 ID_ENTRIES = 65536
+#: Places for lines of waiting requests, found by a hash of the line's name; two lines may share one.
+LINES = 512
 
 _BEATS = 0
 _STATES = _BEATS + 8 * MAX_WORKERS
@@ -22,10 +24,14 @@ _EJECTED = _STATES + 8 * MAX_WORKERS
 _LATEST = _EJECTED + 8 * MAX_SERVICES
 _IDS = _LATEST + 8
 _LOADS = _IDS + 16 * ID_ENTRIES
+_LEARNED = _LOADS + 4 * MAX_WORKERS * MAX_SERVICES
+_WAITING = _LEARNED + 8 * MAX_SERVICES
+_CROWDED = _WAITING + 8 * MAX_WORKERS
+_TURNS = _CROWDED + 8
 #: Row of the router's own paths, which workers proxy to control as to any other service; never given to a service.
 CONTROL_SLOT = MAX_SERVICES - 1
 #: Bytes to map.
-SIZE = _LOADS + 4 * MAX_WORKERS * MAX_SERVICES
+SIZE = _TURNS + 8 * MAX_WORKERS * LINES
 
 
 class WorkerState(enum.IntEnum):
@@ -54,6 +60,17 @@ class Shared:
         self.loads = [row.cast("i") for row in rows]
         """In-flight requests: `loads[worker][slot]`. Only that worker writes its row."""
 
+        self.learned = part(_LEARNED, 8 * MAX_SERVICES).cast("q")
+        """Per slot the learned cap of its service, as `policy.admission` packs it. Workers change it without a lock: a
+        step of one may be lost, which the next one makes up for."""
+        self.waiting = part(_WAITING, 8 * MAX_WORKERS).cast("q")
+        """Requests that wait in each worker."""
+        self.crowded = part(_CROWDED, 8).cast("q")
+        """One item: not 0 while somebody waits anywhere, so that mostly one look is enough. May be late by a sweep."""
+        turns = [part(_TURNS + w * 8 * LINES, 8 * LINES) for w in range(MAX_WORKERS)]
+        self.turns: list[memoryview[float]] = [row.cast("d") for row in turns]
+        """`turns[worker][line]`: when that worker's line last had its turn, 0 while nobody waits in it."""
+
     def load(self, slot: int, workers: int) -> int:
         """Requests in flight on a service, over the first `workers` workers."""
         return sum(row[slot] for row in self.loads[:workers])
@@ -64,6 +81,10 @@ class Shared:
         for slot in range(MAX_SERVICES):
             if row[slot]:
                 row[slot] = 0
+        turns = self.turns[worker]
+        for line in range(LINES):
+            turns[line] = 0.0
+        self.waiting[worker] = 0
         self.states[worker] = WorkerState.ABSENT
         self.beats[worker] = 0.0
 

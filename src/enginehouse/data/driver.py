@@ -21,7 +21,7 @@ from enginehouse.data.relay import Relay, whole_answer
 from enginehouse.data.request import Request
 from enginehouse.data.tunnel import Tunnel
 from enginehouse.machines.exchange import Answer, Break, Command, Connect, Event, Exchange, Finish, PassOn, Refuse
-from enginehouse.policy.choose import Choice, Refusal, choose
+from enginehouse.policy.choose import Busy, Choice, Refusal, choose
 from enginehouse.policy.retry import backoff
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect
@@ -83,7 +83,8 @@ class Driver:
         if self._plan.own:
             return worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
         turn = worker.turn(ask.model, not tried)
-        return choose(worker.table, ask, tried, worker.loads, worker.now(), turn, worker.rng)
+        found = choose(worker.table, ask, tried, worker.loads, worker.now(), turn, worker.rng)
+        return found.refusal if isinstance(found, Busy) else found
 
     def _do(self, command: Command) -> None:
         if isinstance(command, Connect):

@@ -32,7 +32,8 @@ from enginehouse.data.engine_pool import UNIX, EnginePool
 from enginehouse.data.intake import read_plan
 from enginehouse.data.realtime import Realtime
 from enginehouse.data.request import Request
-from enginehouse.policy.choose import Choice, LoadView
+from enginehouse.data.waiting import WaitingRoom
+from enginehouse.policy.choose import Choice, LoadView, line_at
 from enginehouse.policy.table import Table, build
 from enginehouse.wire.errors import Dialect, Unreadable
 from enginehouse.wire.known_heads import KnownHeads
@@ -68,7 +69,7 @@ class Worker:
         self.fleet_version = 0
         self.table: Table = build(Fleet(version=0, synced=False), config)
         self.classify = Classifier(config)
-        self.loads = LoadView(shared, config.workers)
+        self.loads = LoadView(shared, config.workers, config.service_capacity, config.learn_capacity)
         self._turns: dict[str, int] = {}
         self._shared = shared
         control = Service(
@@ -87,6 +88,8 @@ class Worker:
         self.pool = EnginePool(config)
         self.pool.retain((control,))
         self.counters = Counters(shared, index, config.max_errors, config.ejection_time)
+        self.room = WaitingRoom(config)
+        self._freed: set[str] = set()
         self.clients: set[ClientConn] = set()
         self.link: ControlLink | None = None
         # limits, ids
@@ -182,6 +185,17 @@ class Worker:
         """Bytes of a body are no longer held."""
         self._bodies -= size
 
+    def freed(self, service: Service) -> None:
+        """A request to this service has ended: somebody who waits may have its place, when this step is over."""
+        if self.room.waiting:
+            if not self._freed:
+                asyncio.get_running_loop().call_soon(self._offer_freed)
+            self._freed.update(service.models, ("", line_at(service)))
+
+    def _offer_freed(self) -> None:
+        freed, self._freed = self._freed, set()
+        self.room.offer(freed & self.room.waiting.keys(), self.now())
+
     def service_failed(self) -> None:
         """An attempt blamed its service: control hears of it now, not with the next beat."""
         now = self.now()
@@ -206,6 +220,7 @@ class Worker:
         # A report tells of every service: with a thousand of them, four a second cost as much as hundreds of requests.
         self._report_interval = REPORT_INTERVAL * (len(fleet.services) // FEW)
         self.counters.forget_except({**self.table.by_slot, CONTROL_SLOT: self.control.service})
+        self.room.offer_all(self.now())
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -219,6 +234,10 @@ class Worker:
             except Exception as error:  # one connection's bug must not stop the deadlines of all others
                 self.report_bug(error)
                 conn.transport.abort()
+        self.room.sweep(now)
+        self.room.offer_all(
+            now
+        )  # room may have been made without a word: by a worker that died, an ejection that ended
         self.pool.sweep(now)
         self.access_log.flush(now)
         if self.link is not None and self.counters.changed and now - self._reported_at >= self._report_interval:

@@ -1,6 +1,6 @@
 """Which service gets the request: the table of choosers, and the one function that asks them.
 
-Owns `choose`, its two answers and the chooser of each policy. Everything is an argument, nothing is touched.
+Owns `choose`, its three answers and the chooser of each policy. Everything is an argument, nothing is touched.
 May not live here: filtering (`candidates`), counting of turns and loads (the worker), what a refusal looks like.
 """
 
@@ -14,6 +14,7 @@ from enginehouse.core.ask import Ask
 from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
+from enginehouse.policy.admission import with_room
 from enginehouse.policy.affinity import SHARDS, digest, home
 from enginehouse.policy.candidates import candidates, usable
 from enginehouse.policy.spread import smooth
@@ -33,13 +34,16 @@ class Chance(Protocol):
 class LoadView:
     """What changes between two snapshots, as far as choosing reads it: views on the shared memory, no copies."""
 
-    __slots__ = ("ejected_until", "latest_ejection", "loads")
+    __slots__ = ("capacity", "ejected_until", "latest_ejection", "learned", "loads")
 
-    def __init__(self, shared: Shared, workers: int) -> None:
+    def __init__(self, shared: Shared, workers: int, capacity: int = 0, learn: bool = False) -> None:
+        """`capacity`: cap of services that state none, 0 for none. `learn`: mind the learned caps."""
         self.ejected_until = shared.ejected_until
         self.latest_ejection = shared.latest_ejection
         self.loads: Sequence[memoryview[int]] = tuple(shared.loads[:workers])
         """Per worker a row of in-flight requests per slot."""
+        self.capacity = capacity
+        self.learned: memoryview[int] | None = shared.learned if learn else None
 
 
 class Choice(NamedTuple):
@@ -56,9 +60,18 @@ class Refusal(NamedTuple):
     model: str
 
 
+class Busy(NamedTuple):
+    """Nobody can now, but somebody may in a moment: all are at their caps, or none is ready."""
+
+    line: str
+    """Where to wait: the model asked for ("" where none was), or one service's own line (`line_at`)."""
+    refusal: Refusal
+    """What to answer where waiting is not possible."""
+
+
 def choose(
     table: Table, ask: Ask, tried: tuple[str, ...], view: LoadView, now: float, turn: int, rng: Chance
-) -> Choice | Refusal:
+) -> Choice | Busy | Refusal:
     """Choose a service for one attempt.
 
     `tried` are names of services that had their attempt. `turn` counts the choices made for this model (`Ask.model`,
@@ -67,21 +80,20 @@ def choose(
     """
     entry = table.models.get(ask.model) if ask.model else table.everyone
     if entry is None or not entry.services:
-        return _refusal(table, ask, entry)
+        return _not_ready(table, ask, entry, tried)
     if ask.remembered >= 0:
         keeper = _keeper(table, ask.remembered, entry.model)
         # Nobody else has what the id stands for, so an ejection does not matter here.
         if keeper is not None and keeper.name not in tried:
+            if entry.capped and not _with_room((keeper,), view):
+                return Busy(line_at(keeper), _refusal(table, ask, entry))
             return Choice(keeper, "remembered")
     if ask.session:
-        return _at_home(entry, ask, tried, view, now) or _refusal(table, ask, entry)
-    found: Sequence[Service] = ()
+        return _at_home(table, entry, ask, tried, view, now)
     many = len(entry.services) > MANY
-    if many:
-        found = usable(_window(entry.rotation, turn), tried, view, now, ask.cache_type)
-    found = found or candidates(entry.services, tried, view, now, ask.cache_type)
+    found = _open(entry, _window(entry.rotation, turn) if many else (), ask, tried, view, now)
     if not found:
-        return _refusal(table, ask, entry)
+        return _all_taken(table, ask, entry, found)
     if len(found) == 1:
         return Choice(found[0], "only")
     if found is entry.services:
@@ -91,6 +103,49 @@ def choose(
     else:
         rotation = [found[index] for index in smooth(tuple([s.weight for s in found]))]
     return Choice(CHOOSERS[entry.policy](found, rotation, view.loads, turn, rng), entry.policy)
+
+
+def _open(
+    entry: Entry, part: Sequence[Service], ask: Ask, tried: tuple[str, ...], view: LoadView, now: float
+) -> Sequence[Service] | None:
+    """Who may get the attempt now: somebody of `part` if possible, else of all. Empty: all that are left are at their
+    caps; None: nobody is left."""
+    found = usable(part, tried, view, now, ask.cache_type) if part else part
+    if not entry.capped:
+        return found or candidates(entry.services, tried, view, now, ask.cache_type) or None
+    if found and (free := _with_room(found, view)):
+        return free
+    # The preferred type is looked for among those with room: better another one now than the right one later.
+    found = candidates(entry.services, tried, view, now, "")
+    if not found:
+        return None
+    free = _with_room(found, view)
+    return [service for service in free if service.cache_type == ask.cache_type] or free if ask.cache_type else free
+
+
+def _with_room(services: Sequence[Service], view: LoadView) -> Sequence[Service]:
+    return with_room(services, view.loads, view.capacity, view.learned)
+
+
+def _all_taken(table: Table, ask: Ask, entry: Entry, found: Sequence[Service] | None) -> Busy | Refusal:
+    refusal = _refusal(table, ask, entry)
+    return refusal if found is None else Busy(ask.model, refusal)
+
+
+def _not_ready(table: Table, ask: Ask, entry: Entry | None, tried: tuple[str, ...]) -> Busy | Refusal:
+    """Nobody serves it now. Worth waiting for, where somebody did before or may when all is told."""
+    refusal = _refusal(table, ask, entry)
+    outcome = refusal.outcome
+    if tried or outcome is Outcome.MODEL_UNKNOWN or outcome is Outcome.MODEL_UNKNOWN_404:
+        return refusal
+    if outcome is Outcome.NO_SERVICE and table.all_told and not table.known:
+        return refusal
+    return Busy(ask.model, refusal)
+
+
+def line_at(service: Service) -> str:
+    """The line of those whom this service alone can serve. No model is called so: names have no control characters."""
+    return service.name + "\n"
 
 
 def _refusal(table: Table, ask: Ask, entry: Entry | None) -> Refusal:
@@ -120,15 +175,14 @@ def _window(rotation: tuple[Service, ...], turn: int) -> tuple[Service, ...]:
     return window if len(window) == WINDOW else window + rotation[: WINDOW - len(window)]
 
 
-def _at_home(entry: Entry, ask: Ask, tried: tuple[str, ...], view: LoadView, now: float) -> Choice | None:
+def _at_home(
+    table: Table, entry: Entry, ask: Ask, tried: tuple[str, ...], view: LoadView, now: float
+) -> Choice | Busy | Refusal:
     """Affinity goes before the policy, and works within the preferred cache type."""
     key = digest(ask.session)
-    found: Sequence[Service] = ()
-    if entry.shards:
-        found = usable(entry.shards[key % SHARDS], tried, view, now, ask.cache_type)
-    found = found or candidates(entry.services, tried, view, now, ask.cache_type)
+    found = _open(entry, entry.shards[key % SHARDS] if entry.shards else (), ask, tried, view, now)
     if not found:
-        return None
+        return _all_taken(table, ask, entry, found)
     return Choice(found[0], "only") if len(found) == 1 else Choice(home(key, found), "session")
 
 

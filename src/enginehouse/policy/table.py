@@ -31,6 +31,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """`services` in the smooth weighted order of `spread.smooth`; each appears as often as its weight says."""
     shards: tuple[tuple[Service, ...], ...] = ()
     """`services` by the hash of their name, only where there are more than `MANY` (see `affinity`)."""
+    capped: bool = False
+    """May one of them have a cap on its requests at once?"""
 
 
 class Table(msgspec.Struct, frozen=True, gc=False):
@@ -88,6 +90,7 @@ def _entry(model: str, services: Iterable[Service], config: RouterConfig) -> Ent
         services=chosen,
         rotation=tuple([chosen[index] for index in order]),
         shards=_shards(chosen) if len(chosen) > MANY else (),
+        capped=config.learn_capacity or config.service_capacity > 0 or any(service.capacity for service in chosen),
     )
 
 

@@ -83,6 +83,19 @@ class RouterConfig(Config, frozen=True):
             ge=0,
         ),
     ] = 51200
+    queue_size: Annotated[
+        int,
+        option(
+            "requests for one model that wait in a worker while no service can take them; 0: none", group="queue", ge=0
+        ),
+    ] = 100
+    queue_timeout: Annotated[float, option("a request that waited this long is refused", unit="s", gt=0)] = 30.0
+    service_capacity: Annotated[
+        int, option("requests at once for a service that states no `metadata.capacity`; 0: any number", ge=0)
+    ] = 0
+    learn_capacity: Annotated[
+        bool, option("learn how many requests at once each service bears from those it refuses or lets time out")
+    ] = False
     connect_timeout: Annotated[
         float, option("a connection to an engine not made by then has failed", group="times", unit="s", gt=0)
     ] = 5.0

@@ -1,0 +1,83 @@
+"""Who waits for a model, and whose turn it is: clients take turns, the requests of one keep their order.
+
+Owns `Line`. May not live here: waking those that wait (`data.waiting`), clocks (times are arguments, in seconds).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import ceil
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+#: Departures that the pace of a line is measured by.
+REMEMBERED: Final = 32
+#: Bounds of an estimate, and what is said where nothing is known. Seconds.
+LEAST, MOST, UNKNOWN = 1, 60, 5
+
+
+class Line(Generic[T]):
+    """The line for one model in one worker. A client that sends a hundred requests does not delay another's first."""
+
+    __slots__ = ("_departures", "clients", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.clients: dict[str, dict[T, float]] = {}
+        """Per client its requests in order, each with its deadline; the client whose turn it is comes first."""
+        self._departures: deque[float] = deque(maxlen=REMEMBERED)
+
+    def join(self, client: str, waiter: T, until: float) -> int:
+        """Take the last place of `client`. Returns how many requests go on before and with it (1: it is the next)."""
+        own = self.clients.setdefault(client, {})
+        own[waiter] = until
+        self.size += 1
+        place, nth, behind = 0, len(own), False
+        for name, others in self.clients.items():
+            if name == client:
+                behind = True
+            place += min(len(others), nth - 1 if behind and name != client else nth)
+        return place
+
+    def leave(self, client: str, waiter: T) -> None:
+        """Give up the place."""
+        own = self.clients[client]
+        del own[waiter]
+        self.size -= 1
+        if not own:
+            del self.clients[client]
+
+    def heads(self, count: int) -> list[T]:
+        """The first request of each of the next `count` clients."""
+        found: list[T] = []
+        for own in self.clients.values():
+            if len(found) == count:
+                break
+            found.append(next(iter(own)))
+        return found
+
+    def go(self, client: str, waiter: T, now: float) -> None:
+        """It was served: its client's next turn comes after those of all others."""
+        self.leave(client, waiter)
+        self._departures.append(now)
+        if client in self.clients:
+            self.clients[client] = self.clients.pop(client)
+
+    def late(self, now: float) -> list[T]:
+        """Those whose deadline has passed."""
+        found: list[T] = []
+        for own in self.clients.values():
+            for waiter, until in own.items():
+                if until > now:
+                    break
+                found.append(waiter)
+        return found
+
+    def retry_after(self, now: float) -> int:
+        """Whole seconds after which one more request would be served, at the pace of late."""
+        departed = self._departures
+        if not departed:
+            return UNKNOWN
+        each = (now - departed[0]) / len(departed)
+        return min(MOST, max(LEAST, ceil((self.size + 1) * each)))

@@ -1,0 +1,97 @@
+"""Caps: whose cap is meant, who is below it, and how one is learned."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enginehouse.policy.admission import FRACTION, MOST, cap_of, grown, packed, shrunk, unpacked, with_room
+from tests.policy.fleets import service, services, shared
+
+
+def test_a_stated_capacity_goes_before_the_configured_one_and_0_means_any_number() -> None:
+    assert cap_of(service("a"), 0, None) == 0
+    assert cap_of(service("a"), 5, None) == 5
+    assert cap_of(service("a", capacity=7), 5, None) == 7
+
+
+def test_a_learned_cap_lowers_a_stated_one_and_never_raises_it() -> None:
+    learned = shared().learned
+    assert cap_of(service("a", capacity=7), 0, learned) == 7
+    learned[0] = packed(3 * FRACTION + FRACTION - 1, 1)
+    assert cap_of(service("a", capacity=7), 0, learned) == 3
+    assert cap_of(service("a"), 0, learned) == 3
+    learned[0] = packed(9 * FRACTION, 1)
+    assert cap_of(service("a", capacity=7), 0, learned) == 7
+
+
+def test_what_was_learned_of_one_service_says_nothing_of_the_next_one_in_its_slot() -> None:
+    learned = shared().learned
+    learned[0] = packed(3 * FRACTION, 77)
+    assert cap_of(service("a", generation=78), 0, learned) == 0
+
+
+@given(cap=st.integers(1, MOST * FRACTION), generation=st.integers(0, (1 << 32) - 1))
+def test_a_learned_cap_and_its_generation_fit_into_one_word(cap: int, generation: int) -> None:
+    learned = shared().learned
+    learned[0] = packed(cap, generation)
+    assert unpacked(learned[0], generation) == cap
+    assert unpacked(0, generation) == 0
+
+
+@given(
+    caps=st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    loads=st.lists(st.integers(0, 5), min_size=12, max_size=12),
+    default=st.integers(0, 3),
+)
+def test_with_room_are_those_whose_load_over_all_workers_is_below_their_cap(
+    caps: list[int], loads: list[int], default: int
+) -> None:
+    members = tuple(service(f"s{slot}", slot, capacity=cap) for slot, cap in enumerate(caps))
+    memory = shared()
+    for slot in range(len(caps)):
+        memory.loads[0][slot], memory.loads[1][slot] = loads[slot], loads[6 + slot]
+    found = with_room(members, memory.loads[:2], default, None)
+    expected = [m for m in members if not (m.capacity or default) or memory.load(m.slot, 2) < (m.capacity or default)]
+    assert list(found) == expected
+    assert (found is members) == (len(expected) == len(members))
+
+
+def test_without_any_cap_the_very_same_sequence_comes_back() -> None:
+    members = services(1, 1)
+    assert with_room(members, shared().loads[:1], 0, None) is members
+
+
+def test_before_an_engine_had_too_much_to_do_there_is_no_limit_and_nothing_grows() -> None:
+    assert grown(0) == 0
+
+
+def test_a_cap_grows_by_one_in_a_round_of_as_many_successes() -> None:
+    cap = 10 * FRACTION
+    for _ in range(10):
+        cap = grown(cap)
+    assert 10.9 * FRACTION <= cap <= 11 * FRACTION
+
+
+def test_an_engine_that_had_too_much_to_do_keeps_seven_tenths_of_the_load_it_had() -> None:
+    assert shrunk(0, 20) == 14 * FRACTION
+    assert shrunk(20 * FRACTION, 20) == 14 * FRACTION
+
+
+def test_a_burst_of_refusals_leaves_a_share_of_what_the_engine_did_take() -> None:
+    cap = 0
+    for load in range(20, 10, -1):  # of 20 requests it took 10 and refused the others, one after another
+        cap = shrunk(cap, load)
+    assert 7 * FRACTION <= cap <= 8 * FRACTION
+
+
+@given(cap=st.integers(0, MOST * FRACTION), load=st.integers(0, 10000))
+def test_a_cap_never_falls_below_one_request_nor_rises_by_a_refusal(cap: int, load: int) -> None:
+    less = shrunk(cap, load)
+    assert less >= min(cap, FRACTION) if cap else less >= FRACTION
+    assert not cap or less <= cap
+
+
+@given(cap=st.integers(FRACTION, MOST * FRACTION))
+def test_growing_is_slow_and_ends(cap: int) -> None:
+    assert cap <= grown(cap) <= min(cap + FRACTION, MOST * FRACTION)
