@@ -26,11 +26,11 @@ from enginehouse.data.request_reader import RequestReader
 from enginehouse.policy.choose import Choice
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.http1 import Framing
-from enginehouse.wire.known_heads import MAX_HEADS, MAX_ONCE, KnownHeads
+from enginehouse.wire.known_heads import MAX_HEADS, ONCE, KnownHeads
 from enginehouse.wire.request_head import RequestHead
 
 #: Heads that take turns where none is to be known: when one comes again, the table has forgotten that it came.
-_FRESH = MAX_ONCE + MAX_HEADS
+_FRESH = (ONCE + 1) * MAX_HEADS
 _CLIENTS = 64
 
 

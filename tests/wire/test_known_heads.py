@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from enginehouse.wire.known_heads import MAX_HEADS, MAX_ONCE, MAX_SIZE, KnownHeads
+from enginehouse.wire.known_heads import MAX_HEADS, MAX_SIZE, ONCE, KnownHeads
 
 TITLE, LOWER = b"Content-Length: ", b"content-length: "
 BEFORE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
@@ -181,10 +181,12 @@ def test_other_spellings_of_the_header_are_left_to_the_parser() -> None:
 
 
 def test_the_table_is_bounded_and_large_heads_are_not_learned() -> None:
-    known: Known = KnownHeads()
-    for number in range(3 * MAX_HEADS):
-        learn(known, whole(b"", before=BEFORE + b"x-request-id: %d\r\n" % number), 0, str(number))
-        assert len(known) <= MAX_HEADS
+    for most in (1, 64, MAX_HEADS):
+        known: Known = KnownHeads(most)
+        for number in range(3 * MAX_HEADS):
+            learn(known, whole(b"", before=BEFORE + b"x-request-id: %d\r\n" % number), 0, str(number))
+            assert len(known) <= most
+            assert len(known._once) <= ONCE * most
     known = KnownHeads()
     for size in (MAX_SIZE, MAX_SIZE + 1):
         data = whole(b"", before=BEFORE + b"x: " + b"y" * size + b"\r\n")
@@ -198,9 +200,9 @@ def test_the_table_is_bounded_and_large_heads_are_not_learned() -> None:
 def test_a_head_that_comes_once_only_takes_no_place() -> None:
     """Where each head holds an id of its own, the table would be full of what never comes again."""
     known: Known = KnownHeads()
-    for number in range(2 * MAX_ONCE):
+    for number in range(2 * ONCE * MAX_HEADS):
         known.learn(whole(b"", before=BEFORE + b"x-request-id: %d\r\n" % number), 0, str(number))
-        assert len(known._once) <= MAX_ONCE
+        assert len(known._once) <= ONCE * MAX_HEADS
     assert len(known) == 0
     for _ in range(2):
         known.learn(whole(b"hello"), 5, "a")

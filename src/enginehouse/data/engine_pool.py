@@ -22,6 +22,8 @@ OnMade = Callable[[EngineConn], None]
 OnFailed = Callable[[Outcome, str], None]
 
 UNIX = "unix:"
+#: Answers' heads that are remembered. Their Date makes them new every second, so that more would only be old ones.
+KNOWN_ANSWERS = 64
 
 
 class Upstream:
@@ -57,7 +59,7 @@ class EnginePool:
         self._max_idle = config.max_idle_per_service
         self._idle_time = config.engine_keepalive_timeout
         self._max_head = config.max_head
-        self._known: KnownHeads[AnswerHead] = KnownHeads()
+        self._known: KnownHeads[AnswerHead] = KnownHeads(KNOWN_ANSWERS)
         self._upstreams: dict[int, Upstream] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._tasks: set[asyncio.Task[None]] = set()

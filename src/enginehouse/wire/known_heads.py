@@ -15,10 +15,10 @@ from typing import Final, Generic, TypeVar
 
 Head = TypeVar("Head")
 
-#: Heads in one table; when it is full it starts anew, which costs each sender one parsing.
+#: Heads in one table, unless it is told otherwise; when it is full it starts anew, which costs each sender one parsing.
 MAX_HEADS: Final = 512
-#: Heads of which it is known that they came once.
-MAX_ONCE: Final = 4096
+#: For each of them as many of which it is known that they came once.
+ONCE: Final = 8
 #: Bytes of a head that is learned: a table holds 1 MiB at most.
 MAX_SIZE: Final = 2048
 #: As the common senders write it; other spellings are parsed every time.
@@ -54,9 +54,11 @@ def _cut(data: bytes) -> tuple[bytes, int, int]:
 class KnownHeads(Generic[Head]):
     """A bounded table of parsed heads by their bytes. The one found last is tried first: mostly it is the next, too."""
 
-    __slots__ = ("_after", "_before", "_heads", "_last", "_once")
+    __slots__ = ("_after", "_before", "_heads", "_last", "_most", "_once")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_HEADS) -> None:
+        """`most`: heads in the table."""
+        self._most = most
         self._heads: dict[bytes, Head] = {}
         self._once: set[int] = set()
         """Hashes of the heads that were parsed once: most of those never come again, and are not worth keeping."""
@@ -98,11 +100,11 @@ class KnownHeads(Generic[Head]):
             return
         sight = hash(key)
         if sight not in self._once:
-            if len(self._once) >= MAX_ONCE:
+            if len(self._once) >= ONCE * self._most:
                 self._once.clear()
             self._once.add(sight)
             return
-        if len(self._heads) >= MAX_HEADS:
+        if len(self._heads) >= self._most:
             self._heads.clear()
         self._heads[key] = head
 
