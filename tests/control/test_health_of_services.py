@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from enginehouse.core.fleet import ServiceCount
+from enginehouse.core.shared import Standing
 from tests.contract.foreign_registry import ForeignRegistry
 from tests.control.rig import Scripted, engine, house, models, scripted, static, until, write_static
 from tests.registry.running import service
@@ -121,7 +122,7 @@ async def test_a_service_that_a_worker_ejected_is_shown_unhealthy_and_stays_up_f
         file = write_static(tmp_path / "s.json", static("one", one.port))
         async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
             known = (await worker.until_up("one")).services[0]
-            running.shared.eject(known.slot, time.monotonic() + 3.0)
+            running.shared.put(known.slot, Standing(1, time.monotonic() + 3.0))
             worker.report(failed=(known,))
             await running.until_healthy()
             assert (await running.details("one"))["state"] == "ejected"
@@ -141,7 +142,7 @@ async def test_an_ejection_ends_when_the_engine_died_and_came_back(short_dir: Pa
         async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
             known = (await worker.until_up("one")).services[0]
             await one.close()
-            running.shared.eject(known.slot, time.monotonic() + SLOW)
+            running.shared.put(known.slot, Standing(1, time.monotonic() + SLOW))
             worker.report(failed=(known, known, known))
             await worker.until_up()
             await one.listen()

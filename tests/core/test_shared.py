@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginehouse.core.shared import CONTROL_SLOT, ID_ENTRIES, SIZE, Shared, WorkerState
+from enginehouse.core.shared import CONTROL_SLOT, ID_ENTRIES, SIZE, Shared, Standing, WorkerState
 from enginehouse.core.units import MAX_SERVICES, MAX_WORKERS
 
 
@@ -21,7 +21,7 @@ def test_two_views_of_one_mapping_see_the_same() -> None:
     buffer = memoryview(mmap.mmap(-1, SIZE))
     one, other = Shared(buffer), Shared(buffer)
     one.loads[3][7] = 5
-    one.eject(7, 12.5)
+    one.put(7, Standing(1, 12.5))
     one.beats[3] = 1.25
     one.remember(99, 7, 3)
     assert (other.load(7, 4), other.ejected_until[7], other.beats[3], other.recall(99)) == (5, 12.5, 1.25, (7, 3))
@@ -50,12 +50,32 @@ def test_a_load_is_the_sum_over_the_workers_and_a_dead_workers_share_is_dropped(
     assert (shared.beats[1], shared.states[1]) == (0.0, WorkerState.ABSENT)
 
 
-def test_of_two_ejections_the_later_one_is_meant(shared: Shared) -> None:
-    shared.eject(1, 20.0)
-    shared.eject(1, 10.0)
-    assert shared.ejected_until[1] == 20.0
+def test_a_standing_is_read_as_it_was_put_and_readmission_leaves_nothing(shared: Shared) -> None:
+    standing = Standing(3, 20.0, 30.0, 1.0, 2.0)
+    shared.put(1, standing)
+    shared.rest(1, 25.0)
+    assert shared.standing(1) == standing
+    assert shared.standing(0) == shared.standing(2) == Standing()
     shared.readmit(1)
-    assert shared.ejected_until[1] == 0.0
+    assert shared.standing(1) == Standing()
+    assert shared.rest_until[1] == 0.0
+
+
+def test_of_two_rests_the_longer_one_is_meant(shared: Shared) -> None:
+    shared.rest(1, 20.0)
+    shared.rest(1, 10.0)
+    assert shared.rest_until[1] == 20.0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["out", "slow", "rest"]), st.floats(0.0, 100.0)), min_size=1, max_size=8))
+def test_the_one_look_tells_of_everything_that_concerns_choosing(changes: list[tuple[str, float]]) -> None:
+    shared = Shared(memoryview(bytearray(SIZE)))
+    for slot, (what, until) in enumerate(changes):
+        if what == "rest":
+            shared.rest(slot, until)
+        else:
+            shared.put(slot, Standing(ejected_until=until) if what == "out" else Standing(slow_until=until))
+    assert shared.latest_ejection[0] == max(until for _, until in changes)
 
 
 @given(

@@ -43,3 +43,8 @@ def shared() -> Shared:
 def view(memory: Shared | None = None, workers: int = 2) -> LoadView:
     """What choosing reads of it."""
     return LoadView(memory or shared(), workers)
+
+
+def eject(memory: Shared, slot: int, until: float) -> None:
+    """Put a service out."""
+    memory.put(slot, memory.standing(slot)._replace(ejected_until=until))

@@ -18,7 +18,7 @@ from enginehouse.core.shared import Shared
 from enginehouse.policy.affinity import digest, home
 from enginehouse.policy.choose import CHOOSERS, Busy, Choice, LoadView, Refusal, choose, line_at
 from enginehouse.policy.table import MANY, Table
-from tests.policy.fleets import service, services, shared, table, view
+from tests.policy.fleets import eject, service, services, shared, table, view
 
 NOW = 100.0
 POLICIES = sorted(CHOOSERS)
@@ -149,9 +149,9 @@ def test_a_request_that_has_one_service_left_waits_for_that_one_or_is_refused_wh
 
 def test_while_healthy_services_are_at_their_caps_an_ejected_one_gets_nothing() -> None:
     memory = loaded(1, 0)
-    memory.eject(1, NOW + 5)
+    eject(memory, 1, NOW + 5)
     assert ask_for(table(*services(1, 1, capacity=1)), memory=memory) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
-    memory.eject(0, NOW + 5)
+    eject(memory, 0, NOW + 5)
     assert chosen(table(*services(1, 1, capacity=1)), memory=memory) == "s1"
 
 
@@ -202,7 +202,7 @@ def test_round_robin_respects_weights_without_bursts() -> None:
 
 def test_round_robin_stays_even_while_one_is_ejected() -> None:
     memory = shared()
-    memory.eject(1, NOW + 10)
+    eject(memory, 1, NOW + 10)
     names = run(table(*services(1, 1, 1)), 10, memory)
     assert names == ["s0", "s2"] * 5
 
@@ -221,7 +221,7 @@ def houses(draw: st.DrawFn) -> tuple[tuple[Service, ...], tuple[str, ...], Share
         memory.loads[0][slot] = draw(st.integers(0, 4))
         memory.loads[1][slot] = draw(st.integers(0, 4))
         if draw(st.booleans()):
-            memory.eject(slot, NOW + 1)
+            eject(memory, slot, NOW + 1)
     return members, tried, memory
 
 
@@ -322,7 +322,7 @@ def test_a_session_whose_home_is_ejected_comes_back_to_it() -> None:
     at_home = ask_for(built, ask)
     assert isinstance(at_home, Choice)
     memory = shared()
-    memory.eject(at_home.service.slot, NOW + 5)
+    eject(memory, at_home.service.slot, NOW + 5)
     assert chosen(built, ask, memory=memory) != at_home.service.name
     memory.readmit(at_home.service.slot)
     assert chosen(built, ask, memory=memory) == at_home.service.name
@@ -350,7 +350,7 @@ def test_what_one_engine_made_is_asked_of_that_engine() -> None:
 
 def test_what_one_engine_made_is_asked_of_it_even_while_it_is_ejected_but_not_twice() -> None:
     memory = shared()
-    memory.eject(2, NOW + 5)
+    eject(memory, 2, NOW + 5)
     built = table(*services(1, 1, 1))
     assert chosen(built, Ask(remembered=2), memory=memory) == "s2"
     assert chosen(built, Ask(remembered=2), ("s2",), memory=memory) != "s2"
@@ -413,7 +413,7 @@ def test_in_a_large_set_nearly_all_ejected_the_last_one_is_found(session: str, c
     memory = shared()
     for slot in range(200):
         if slot != 123:
-            memory.eject(slot, NOW + 9)
+            eject(memory, slot, NOW + 9)
     built = table(*[service(f"s{n}", n, cache_type="static") for n in range(200)])
     assert chosen(built, Ask(model="m", session=session, cache_type=cache_type), memory=memory) == "s123"
 

@@ -63,6 +63,12 @@ class ServiceCount(msgspec.Struct, frozen=True, array_like=True):
     first_byte_seconds: float
     """Sum over answered requests of the time from dispatch to the first byte."""
     answered: int
+    rejections: int = 0
+    """Answers that the engine can take nothing now."""
+    failed: int = 0
+    """Answers of the engine with a status of 500 or above that were passed on."""
+    ejections: int = 0
+    """Those that this worker decided on."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):

@@ -1,15 +1,17 @@
 """The memory that the processes of one router share: layout and access, on a buffer somebody else mapped.
 
-Owns: `Shared`: per worker a beat, a state, a row of loads and the turns of its lines; per service an ejection deadline
-and a learned cap; the table of remembered ids. Races are benign by construction: every row and beat has one writer, the
-later of two ejection deadlines is the one meant, and a torn id entry fails its generation check.
-May not live here: mapping the memory (`supervisor`, `app`), clocks (times are arguments, monotonic seconds, which on
-one host mean the same in every process).
+Owns: `Shared`: per worker a beat, a state, a row of loads and the turns of its lines; per service its `Standing`, its
+rest and a learned cap; the table of remembered ids. Races are benign by construction: every row and beat has one
+writer, two processes that change a standing at once have seen the same and write nearly the same, and a torn id entry
+fails its generation check.
+May not live here: mapping the memory (`supervisor`, `app`), what a standing becomes (`policy.ejection`), clocks (times
+are arguments, monotonic seconds, which on one host mean the same in every process).
 """
 
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 from enginehouse.core.units import MAX_SERVICES, MAX_WORKERS
 
@@ -21,7 +23,13 @@ LINES = 512
 _BEATS = 0
 _STATES = _BEATS + 8 * MAX_WORKERS
 _EJECTED = _STATES + 8 * MAX_WORKERS
-_LATEST = _EJECTED + 8 * MAX_SERVICES
+_UNDECIDED = _EJECTED + 8 * MAX_SERVICES
+_LEVELS = _UNDECIDED + 8 * MAX_SERVICES
+_STREAKS = _LEVELS + 8 * MAX_SERVICES
+_SLOW_FROM = _STREAKS + 8 * MAX_SERVICES
+_SLOW_UNTIL = _SLOW_FROM + 8 * MAX_SERVICES
+_REST = _SLOW_UNTIL + 8 * MAX_SERVICES
+_LATEST = _REST + 8 * MAX_SERVICES
 _IDS = _LATEST + 8
 _LOADS = _IDS + 16 * ID_ENTRIES
 _LEARNED = _LOADS + 4 * MAX_WORKERS * MAX_SERVICES
@@ -43,6 +51,21 @@ class WorkerState(enum.IntEnum):
     """Accepts no more; finishes what runs."""
 
 
+class Standing(NamedTuple):
+    """What its requests have brought a service. All zero: nothing. Times in monotonic seconds."""
+
+    level: int = 0
+    """Ejections one after the other, 0 for none that still counts."""
+    ejected_until: float = 0.0
+    """No requests before this time."""
+    undecided_until: float = 0.0
+    """Between `ejected_until` and this time the next request is its trial; afterwards it counts as any other."""
+    slow_from: float = 0.0
+    """When it came back."""
+    slow_until: float = 0.0
+    """From `slow_from` to this time it gets less than its part."""
+
+
 class Shared:
     """Typed views on the shared bytes. `buffer` has at least `SIZE` bytes, zeroed when new."""
 
@@ -53,8 +76,16 @@ class Shared:
         self.beats: memoryview[float] = part(_BEATS, 8 * MAX_WORKERS).cast("d")
         self.states = part(_STATES, 8 * MAX_WORKERS).cast("q")
         self.ejected_until: memoryview[float] = part(_EJECTED, 8 * MAX_SERVICES).cast("d")
+        self.undecided_until: memoryview[float] = part(_UNDECIDED, 8 * MAX_SERVICES).cast("d")
+        self.levels = part(_LEVELS, 8 * MAX_SERVICES).cast("q")
+        self.streaks = part(_STREAKS, 8 * MAX_SERVICES).cast("q")
+        """Failures one after the other, whichever workers they met."""
+        self.slow_from: memoryview[float] = part(_SLOW_FROM, 8 * MAX_SERVICES).cast("d")
+        self.slow_until: memoryview[float] = part(_SLOW_UNTIL, 8 * MAX_SERVICES).cast("d")
+        self.rest_until: memoryview[float] = part(_REST, 8 * MAX_SERVICES).cast("d")
+        """It said that it can take nothing before this time: others go first."""
         self.latest_ejection: memoryview[float] = part(_LATEST, 8).cast("d")
-        """One item: after this time nobody is ejected. So mostly one look is enough."""
+        """One item: after this time nobody is ejected, rests or returns slowly. So mostly one look is enough."""
         self._ids = part(_IDS, 16 * ID_ENTRIES).cast("Q")
         rows = [part(_LOADS + w * 4 * MAX_SERVICES, 4 * MAX_SERVICES) for w in range(MAX_WORKERS)]
         self.loads = [row.cast("i") for row in rows]
@@ -88,16 +119,40 @@ class Shared:
         self.states[worker] = WorkerState.ABSENT
         self.beats[worker] = 0.0
 
-    def eject(self, slot: int, until: float) -> None:
-        """No requests for this service before `until`; a later deadline set by somebody else stays."""
-        if until > self.latest_ejection[0]:
-            self.latest_ejection[0] = until
-        if until > self.ejected_until[slot]:
-            self.ejected_until[slot] = until
+    def standing(self, slot: int) -> Standing:
+        """How a service stands."""
+        return Standing(
+            self.levels[slot],
+            self.ejected_until[slot],
+            self.undecided_until[slot],
+            self.slow_from[slot],
+            self.slow_until[slot],
+        )
+
+    def put(self, slot: int, standing: Standing) -> None:
+        """Every process sees it at once; what concerns choosing is written first."""
+        self._stir(max(standing.ejected_until, standing.slow_until))
+        self.ejected_until[slot] = standing.ejected_until
+        self.undecided_until[slot] = standing.undecided_until
+        self.levels[slot] = standing.level
+        self.slow_from[slot] = standing.slow_from
+        self.slow_until[slot] = standing.slow_until
+        self.streaks[slot] = 0
+
+    def rest(self, slot: int, until: float) -> None:
+        """The service rests; a later end set by somebody else stays."""
+        self._stir(until)
+        if until > self.rest_until[slot]:
+            self.rest_until[slot] = until
 
     def readmit(self, slot: int) -> None:
-        """The service may be chosen again, or the slot is given to another one."""
-        self.ejected_until[slot] = 0.0
+        """Nothing is held against the service any more, or the slot is given to another one."""
+        self.rest_until[slot] = 0.0
+        self.put(slot, Standing())
+
+    def _stir(self, until: float) -> None:
+        if until > self.latest_ejection[0]:
+            self.latest_ejection[0] = until
 
     def remember(self, digest: int, slot: int, generation: int) -> None:
         """Note which service made an id. `digest` is a 64-bit hash that is the same in every process, never 0."""

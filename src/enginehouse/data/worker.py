@@ -87,7 +87,7 @@ class Worker:
         self.known_heads: KnownHeads[RequestHead] = KnownHeads()
         self.pool = EnginePool(config)
         self.pool.retain((control,))
-        self.counters = Counters(shared, index, config.max_errors, config.ejection_time)
+        self.counters = Counters(shared, index, config, lambda: self.now())
         self.room = WaitingRoom(config)
         self._freed: set[str] = set()
         self.clients: set[ClientConn] = set()
@@ -219,7 +219,7 @@ class Worker:
         self.pool.retain((*fleet.services, self.control.service))
         # A report tells of every service: with a thousand of them, four a second cost as much as hundreds of requests.
         self._report_interval = REPORT_INTERVAL * (len(fleet.services) // FEW)
-        self.counters.forget_except({**self.table.by_slot, CONTROL_SLOT: self.control.service})
+        self.counters.use({**self.table.by_slot, CONTROL_SLOT: self.control.service})
         self.room.offer_all(self.now())
 
     # -- life ----------------------------------------------------------------------------------------------------------

@@ -6,47 +6,109 @@ Owns `usable` and `candidates`. May not live here: which of them does (`choose`)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from enginehouse.core.fleet import Service
 
+#: Part of its requests that a service gets when it has just come back; the whole at the end of its slow start.
+FIRST_PART: Final = 0.1
 
-class Ejections(Protocol):
-    """Who is out for a while (`core.shared.Shared`). Times in seconds, all of one clock."""
+
+class Chance(Protocol):
+    """`random.Random`, as far as it is needed here."""
+
+    def random(self) -> float:
+        """A number from 0 up to, not including, 1."""
+
+
+class Standings(Protocol):
+    """Who stands how (`core.shared.Shared`), per slot. Times in seconds, all of one clock."""
 
     ejected_until: memoryview[float]
-    """Per slot: no requests before this time."""
+    """No requests before this time."""
+    rest_until: memoryview[float]
+    """Others go first before this time."""
+    slow_from: memoryview[float]
+    slow_until: memoryview[float]
+    """Between these it gets a growing part of its requests."""
     latest_ejection: memoryview[float]
-    """One item: after this time nobody is out, so that mostly one look is enough."""
+    """One item: after this time none of that holds for anybody, so that mostly one look is enough."""
 
 
 def usable(
-    services: Sequence[Service], tried: tuple[str, ...], out: Ejections, now: float, cache_type: str = ""
+    services: Sequence[Service],
+    tried: tuple[str, ...],
+    out: Standings,
+    now: float,
+    rng: Chance,
+    key: int = 0,
+    cache_type: str = "",
 ) -> Sequence[Service]:
-    """Those neither tried nor ejected, and of `cache_type` if one is given. Often none.
+    """Those neither tried nor kept from getting requests now, and of `cache_type` if one is given. Often none.
 
-    The very same sequence where that is all of them, so that nothing is copied.
+    The very same sequence where that is all of them, so that nothing is copied. `key` is the digest of a session, 0 for
+    none: a session's requests return to a service once, not now and then.
     """
-    if tried or out.latest_ejection[0] > now:
-        until = out.ejected_until
-        for service in services:
-            if until[service.slot] > now or service.name in tried:
-                services = [s for s in services if until[s.slot] <= now and s.name not in tried]
-                break
+    if out.latest_ejection[0] > now:
+        left = _free(services, tried, out, now, (key >> 20 & 0xFFFF) / 0x10000 if key else rng.random())
+        if len(left) < len(services):
+            services = left
+    elif tried:
+        left = [service for service in services if service.name not in tried]
+        if len(left) < len(services):
+            services = left
     return [service for service in services if service.cache_type == cache_type] if cache_type else services
 
 
 def candidates(
-    services: Sequence[Service], tried: tuple[str, ...], out: Ejections, now: float, cache_type: str
+    services: Sequence[Service],
+    tried: tuple[str, ...],
+    out: Standings,
+    now: float,
+    rng: Chance,
+    key: int,
+    cache_type: str,
 ) -> Sequence[Service]:
     """Who may get the attempt: never one already tried, an ejected one only where all that are left are ejected.
 
     An ejected service may answer, a refusal surely does not help. `cache_type` is a preference: those of that type if
     there are any, else the others. `tried` holds names.
     """
-    found = usable(services, tried, out, now)
+    found = usable(services, tried, out, now, rng, key)
     if not found:
-        found = [service for service in services if service.name not in tried] if tried else services
+        left = [service for service in services if service.name not in tried] if tried else services
+        found = [service for service in left if out.ejected_until[service.slot] <= now] or left
+        found = [service for service in found if out.rest_until[service.slot] <= now] or found
     if cache_type:
         return [service for service in found if service.cache_type == cache_type] or found
+    return found
+
+
+def awake(services: Sequence[Service], tried: tuple[str, ...], out: Standings, now: float) -> Sequence[Service]:
+    """Those that `candidates` leaves out only because they have just come back, and all others that it does not: for
+    where these have no room. Empty while nobody is left out."""
+    return _free(services, tried, out, now, 0.0) if out.latest_ejection[0] > now else ()
+
+
+def _free(
+    services: Sequence[Service], tried: tuple[str, ...], out: Standings, now: float, chance: float
+) -> list[Service]:
+    """Neither tried, ejected nor resting; of those that return, who may have this one.
+
+    Where more would wait for their part than there are others, none does: the others could not bear it.
+    """
+    found: list[Service] = []
+    waiting: list[Service] = []
+    for service in services:
+        slot = service.slot
+        if out.ejected_until[slot] > now or out.rest_until[slot] > now or service.name in tried:
+            continue
+        found.append(service)
+        until = out.slow_until[slot]
+        if until > now:
+            since = out.slow_from[slot]
+            if chance >= FIRST_PART + (1.0 - FIRST_PART) * (now - since) / (until - since):
+                waiting.append(service)
+    if waiting and 2 * len(waiting) <= len(found):
+        return [service for service in found if service not in waiting]
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from enginehouse.core.ask import Ask
 from enginehouse.core.fleet import Service
@@ -16,7 +16,7 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
 from enginehouse.policy.admission import with_room
 from enginehouse.policy.affinity import SHARDS, digest, home
-from enginehouse.policy.candidates import candidates, usable
+from enginehouse.policy.candidates import Chance, awake, candidates, usable
 from enginehouse.policy.spread import smooth
 from enginehouse.policy.table import MANY, Entry, Table
 
@@ -24,21 +24,26 @@ from enginehouse.policy.table import MANY, Entry, Table
 WINDOW = 8
 
 
-class Chance(Protocol):
-    """`random.Random`, as far as it is needed here."""
-
-    def random(self) -> float:
-        """A number from 0 up to, not including, 1."""
-
-
 class LoadView:
     """What changes between two snapshots, as far as choosing reads it: views on the shared memory, no copies."""
 
-    __slots__ = ("capacity", "ejected_until", "latest_ejection", "learned", "loads")
+    __slots__ = (
+        "capacity",
+        "ejected_until",
+        "latest_ejection",
+        "learned",
+        "loads",
+        "rest_until",
+        "slow_from",
+        "slow_until",
+    )
 
     def __init__(self, shared: Shared, workers: int, capacity: int = 0, learn: bool = False) -> None:
         """`capacity`: cap of services that state none, 0 for none. `learn`: mind the learned caps."""
         self.ejected_until = shared.ejected_until
+        self.rest_until = shared.rest_until
+        self.slow_from = shared.slow_from
+        self.slow_until = shared.slow_until
         self.latest_ejection = shared.latest_ejection
         self.loads: Sequence[memoryview[int]] = tuple(shared.loads[:workers])
         """Per worker a row of in-flight requests per slot."""
@@ -89,9 +94,9 @@ def choose(
                 return Busy(line_at(keeper), _refusal(table, ask, entry))
             return Choice(keeper, "remembered")
     if ask.session:
-        return _at_home(table, entry, ask, tried, view, now)
+        return _at_home(table, entry, ask, tried, view, now, rng)
     many = len(entry.services) > MANY
-    found = _open(entry, _window(entry.rotation, turn) if many else (), ask, tried, view, now)
+    found = _open(entry, _window(entry.rotation, turn) if many else (), ask, tried, view, now, rng, 0)
     if not found:
         return _all_taken(table, ask, entry, found)
     if len(found) == 1:
@@ -106,20 +111,27 @@ def choose(
 
 
 def _open(
-    entry: Entry, part: Sequence[Service], ask: Ask, tried: tuple[str, ...], view: LoadView, now: float
+    entry: Entry,
+    part: Sequence[Service],
+    ask: Ask,
+    tried: tuple[str, ...],
+    view: LoadView,
+    now: float,
+    rng: Chance,
+    key: int,
 ) -> Sequence[Service] | None:
     """Who may get the attempt now: somebody of `part` if possible, else of all. Empty: all that are left are at their
-    caps; None: nobody is left."""
-    found = usable(part, tried, view, now, ask.cache_type) if part else part
+    caps; None: nobody is left. `key` is the digest of the session, 0 for none."""
+    found = usable(part, tried, view, now, rng, key, ask.cache_type) if part else part
     if not entry.capped:
-        return found or candidates(entry.services, tried, view, now, ask.cache_type) or None
+        return found or candidates(entry.services, tried, view, now, rng, key, ask.cache_type) or None
     if found and (free := _with_room(found, view)):
         return free
     # The preferred type is looked for among those with room: better another one now than the right one later.
-    found = candidates(entry.services, tried, view, now, "")
+    found = candidates(entry.services, tried, view, now, rng, key, "")
     if not found:
         return None
-    free = _with_room(found, view)
+    free = _with_room(found, view) or _with_room(awake(entry.services, tried, view, now), view)
     return [service for service in free if service.cache_type == ask.cache_type] or free if ask.cache_type else free
 
 
@@ -176,11 +188,11 @@ def _window(rotation: tuple[Service, ...], turn: int) -> tuple[Service, ...]:
 
 
 def _at_home(
-    table: Table, entry: Entry, ask: Ask, tried: tuple[str, ...], view: LoadView, now: float
+    table: Table, entry: Entry, ask: Ask, tried: tuple[str, ...], view: LoadView, now: float, rng: Chance
 ) -> Choice | Busy | Refusal:
     """Affinity goes before the policy, and works within the preferred cache type."""
     key = digest(ask.session)
-    found = _open(entry, entry.shards[key % SHARDS] if entry.shards else (), ask, tried, view, now)
+    found = _open(entry, entry.shards[key % SHARDS] if entry.shards else (), ask, tried, view, now, rng, key)
     if not found:
         return _all_taken(table, ask, entry, found)
     return Choice(found[0], "only") if len(found) == 1 else Choice(home(key, found), "session")

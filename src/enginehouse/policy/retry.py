@@ -5,7 +5,7 @@ Owns the back-off. May not live here: whether another attempt is made (`machines
 
 from __future__ import annotations
 
-from enginehouse.policy.choose import Chance
+from enginehouse.policy.candidates import Chance
 
 #: Longest wait before the first repetition, doubled for each one after it, up to the cap. Seconds.
 FIRST = 0.05

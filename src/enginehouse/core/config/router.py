@@ -63,7 +63,19 @@ class RouterConfig(Config, frozen=True):
     ] = 30.0
     health_timeout: Annotated[float, option("a probe slower than this has failed", unit="s", gt=0)] = 5.0
     max_errors: Annotated[int, option("consecutive failures before a service is ejected", ge=1)] = 3
-    ejection_time: Annotated[float, option("an ejected service gets no requests for this long", unit="s", gt=0)] = 30.0
+    ejection_time: Annotated[
+        float,
+        option("an ejected service gets no requests for this long, twice as long each further time", unit="s", gt=0),
+    ] = 30.0
+    max_ejection_time: Annotated[
+        float, option("the longest ejection; after this long well, the next is a first one again", unit="s", gt=0)
+    ] = 300.0
+    max_ejected: Annotated[
+        float, option("share of the services that may be ejected at once, but always one; 0 ejects none", ge=0, le=1)
+    ] = 0.5
+    slow_start: Annotated[
+        float, option("a service that came back has its full part of the requests after this", unit="s", ge=0)
+    ] = 10.0
     policy: Annotated[Policy, option("policy of models without one of their own", group="choice")] = "round_robin"
     models: Annotated[dict[str, ModelConfig], option("per model: policy and aliases", flag="-")] = msgspec.field(
         default_factory=dict
