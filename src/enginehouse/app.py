@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +41,32 @@ def run_registry(config: RegistryConfig) -> int:
     return main(config)
 
 
-def run_router(config: RouterConfig) -> int:
-    """The router: supervisor here, control and workers as its children. Returns the exit status."""
+def run_router(config: RouterConfig, reread: Sequence[str] = (), settings: int = -1) -> int:
+    """The router: supervisor here, control and workers as its children. Returns the exit status.
+
+    `reread`: the command that prints the settings again, for a reload. `settings`: the `handover` this router was
+    started from, -1 for none: a reload writes there what holds from then on.
+    """
     from enginehouse.supervisor.router import supervise
 
     try:
-        _try_access_log(config.access_log)
-        engine_access(config)
-        read_token(config.registry_token_file)
-        networks(config.trusted_proxies)
-        networks(config.allow_networks)
-    except (ConfigError, ValueError) as error:
+        check_router(config)
+    except ConfigError as error:
         print(f"router: {error}", file=sys.stderr)
         return 2
-    return supervise(config, msgspec.json.encode(config))
+    return supervise(config, reread, settings)
+
+
+def check_router(config: RouterConfig) -> None:
+    """What can be known of settings before anything is started. Raises `ConfigError`."""
+    _try_access_log(config.access_log)
+    engine_access(config)
+    read_token(config.registry_token_file)
+    for key in ("trusted_proxies", "allow_networks"):
+        try:
+            networks(getattr(config, key))
+        except ValueError as error:
+            raise ConfigError(str(error), key=key) from None
 
 
 def _try_access_log(path: str) -> None:
@@ -108,9 +120,12 @@ def _run_worker(config: RouterConfig, given: dict[str, Any]) -> int:
 
     worker = Worker(config, _shared(given), given["index"], given["api_path"])
     listener = socket.socket(fileno=given["listener"])
+    serving = _teller(given)
     try:
         return _until_stopped(
-            lambda stop: worker.run(listener, given["wire_path"], stop), reopen=worker.access_log.reopen
+            lambda stop: worker.run(listener, given["wire_path"], stop, serving),
+            reopen=worker.access_log.reopen,
+            asked=lambda successor: worker.end(successor=successor),
         )
     finally:
         worker.access_log.close()
@@ -124,6 +139,7 @@ def _run_control(config: RouterConfig, given: dict[str, Any]) -> int:
     logging.basicConfig(format="router: %(message)s", level=logging.INFO, stream=sys.stderr)
     token = read_token(config.registry_token_file)
     api, wire = socket.socket(fileno=given["api"]), socket.socket(fileno=given["wire"])
+    ready = _teller(given)
     return _until_stopped(
         lambda stop: run(
             config,
@@ -134,8 +150,21 @@ def _run_control(config: RouterConfig, given: dict[str, Any]) -> int:
             no_feed=FeedUnsupported,
             access=engine_access(config),
             stop=stop,
+            ready=ready,
         )
     )
+
+
+def _teller(given: dict[str, Any]) -> Callable[[], None] | None:
+    """Tells the supervisor that this process can take another one's place; None where it does not wait for that."""
+    if "ready" not in given:
+        return None
+
+    def tell() -> None:
+        os.write(given["ready"], b"1")
+        os.close(given["ready"])
+
+    return tell
 
 
 def _shared(given: dict[str, Any]) -> Shared:
@@ -145,16 +174,26 @@ def _shared(given: dict[str, Any]) -> Shared:
 
 
 def _until_stopped(
-    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], reopen: Callable[[], None] = lambda: None
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+    reopen: Callable[[], None] = lambda: None,
+    asked: Callable[[bool], None] = lambda _: None,
 ) -> int:
-    """Run `main(stop)` on uvloop; `stop` is set by SIGTERM and SIGINT, `reopen` called on SIGUSR1."""
+    """Run `main(stop)` on uvloop; `stop` is set by SIGTERM, SIGINT and SIGHUP, `reopen` called on SIGUSR1.
+
+    `asked(successor)` is called before `stop` is set; SIGHUP says that there is a successor.
+    """
     import uvloop
 
     async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, reopen)
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def end(successor: bool) -> None:
+            asked(successor)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, end, number == signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGUSR1, reopen)
         await main(stop)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -218,7 +257,7 @@ _KINDS: dict[str, type[Config]] = {
 }
 _ROLES: dict[str, Callable[[Any, dict[str, Any]], int]] = {
     "registry": lambda config, _: run_registry(config),
-    "router": lambda config, _: run_router(config),
+    "router": lambda config, given: run_router(config, given["reread"], given["config"]),
     "babysitter": lambda config, _: run_babysitter(config),
     "worker": _run_worker,
     "control": _run_control,
@@ -229,7 +268,9 @@ def main(arguments: list[str]) -> int:
     """Entry of child processes: a role and one JSON object of descriptors and names."""
     role, given = arguments[0], json.loads(arguments[1])
     _follow_parent(given["lifeline"], given.get("directory", ""))
-    return _ROLES[role](msgspec.json.decode(taken(given["config"]), type=_KINDS[role]), given)
+    # A router keeps its descriptor: after a reload it writes there what its own successor has to read.
+    descriptor = os.dup(given["config"]) if role == "router" else given["config"]
+    return _ROLES[role](msgspec.json.decode(taken(descriptor), type=_KINDS[role]), given)
 
 
 if __name__ == "__main__":

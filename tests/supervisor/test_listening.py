@@ -39,7 +39,7 @@ def test_a_port_that_another_program_listens_on_is_refused_and_not_shared(capsys
         port = other.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
             listen("127.0.0.1", port, 2)
-        assert supervise(RouterConfig(host="127.0.0.1", port=port), b"") == 1
+        assert supervise(RouterConfig(host="127.0.0.1", port=port)) == 1
     said = capsys.readouterr().err
     assert str(port) in said
     assert "--router-port" in said

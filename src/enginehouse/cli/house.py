@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -35,8 +36,10 @@ SETTLED: Final = 3.0
 class House:
     """All processes of a house, as children of this one."""
 
-    def __init__(self, config: HouseConfig) -> None:
+    def __init__(self, config: HouseConfig, reread: Sequence[str] = ()) -> None:
+        """`reread`: the command that prints the router's settings again, for a reload of it."""
         self._config = config
+        self._reread = list(reread)
         self._keeper = Keeper(self._died)
         self._waiter = Waiter()
         self._stopping = False
@@ -52,7 +55,7 @@ class House:
         while not self._waiter.stop_asked:
             self._keeper.tick()
             look_at = self._progress.look(time.monotonic())
-            self._pass_on_reopen(router)
+            self._pass_on(router)
             self._waiter.wait(max(0.0, min(self._keeper.next_start, look_at) - time.monotonic()))
         self._stop(registry, router, babysitters)
         for end in (lifeline, lifeline_end):
@@ -60,28 +63,34 @@ class House:
         self._waiter.close()
         return 0
 
-    def _pass_on_reopen(self, router: list[Child]) -> None:
-        """SIGUSR1: the router's access log was moved away. A router that has just begun would die of the signal."""
-        now = time.monotonic()
-        if self._waiter.reopen_asked and all(child.alive and now - child.started >= SETTLED for child in router):
-            self._waiter.reopen_asked = False
-            for child in router:
-                child.signal(signal.SIGUSR1)
+    def _pass_on(self, router: list[Child]) -> None:
+        """SIGUSR1: the router's access log was moved away; SIGHUP: it is to read its settings again.
+
+        A router that has just begun would die of either.
+        """
+        now, waiter = time.monotonic(), self._waiter
+        if not all(child.alive and now - child.started >= SETTLED for child in router):
+            return
+        numbers = [signal.SIGUSR1] * waiter.reopen_asked + [signal.SIGHUP] * waiter.reload_asked
+        waiter.reopen_asked = waiter.reload_asked = False
+        for child in router:
+            for number in numbers:
+                child.signal(number)
 
     def _start(self, lifeline: int) -> tuple[list[Child], list[Child], list[Child]]:
         """Everything at once: the parts find each other in whatever order they come."""
         config = self._config
 
-        def child(name: str, role: str, settings: Config) -> Child:
+        def child(name: str, role: str, settings: Config, **values: Any) -> Child:
             descriptors = {"config": handover(msgspec.json.encode(settings)), "lifeline": lifeline}
-            made = Child(name, role, descriptors, {"name": name})
+            made = Child(name, role, descriptors, {"name": name, **values})
             self._keeper.add(made)
             return made
 
         own = config.router.registry_url == url(config.registry.host, config.registry.port)
         registry = [child("registry", "registry", config.registry)] if own else []
         babysitters = [child(engine.name, "babysitter", engine) for engine in config.engine]
-        return registry, [child("router", "router", config.router)], babysitters
+        return registry, [child("router", "router", config.router, reread=self._reread)], babysitters
 
     def _died(self, child: Child, status: int) -> None:
         often = child.restarts & (child.restarts - 1)  # said the 1st, 2nd, 4th, 8th … time

@@ -38,8 +38,9 @@ def router(arguments: list[str]) -> int:
     """One address for all engines: every request goes to one that serves its model."""
     config = house_part(router_parser(), RouterConfig, "router", arguments)
     from enginehouse.app import run_router
+    from enginehouse.cli.reread import of_router
 
-    return run_router(config)
+    return run_router(config, of_router(arguments))
 
 
 def babysitter(arguments: list[str]) -> int:

@@ -35,7 +35,7 @@ def up(arguments: list[str]) -> int:
         config = read_house(name)
     except ConfigError as error:
         fail(parser.prog, str(error))
-    return run(parser.prog, config)
+    return run(parser.prog, config, name)
 
 
 def up_parser() -> Parser:
@@ -47,13 +47,15 @@ def up_parser() -> Parser:
     return parser
 
 
-def run(program: str, config: HouseConfig) -> int:
-    """Keep a house standing until it is told to stop. Returns the exit status."""
+def run(program: str, config: HouseConfig, file: str = "") -> int:
+    """Keep a house standing until it is told to stop. Returns the exit status. `file`: where it was read from."""
     from enginehouse.cli.house import House
+    from enginehouse.cli.reread import of_house
 
     if problem := obstacle(config):
         fail(program, problem)
-    return House(complete(config)).run()
+    whole = complete(config)
+    return House(whole, of_house(file, whole.router.port, whole.registry.port) if file else ()).run()
 
 
 def read_house(name: str) -> HouseConfig:

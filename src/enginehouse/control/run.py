@@ -54,12 +54,16 @@ async def run(
     no_feed: type[Exception],
     access: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
     stop: asyncio.Event | None = None,
+    ready: Callable[[], None] | None = None,
 ) -> None:
     """Be the control process until `stop` is set, or until cancelled.
 
     Both sockets are Unix sockets that already listen. `make_feed(session)` gives a client of `config.registry_url`; it
     is not called where that is "". `no_feed` is what its `watch` raises for a registry to be polled. `access(name)`
     gives the key and the CA file for an engine, "" for none.
+
+    With `ready` another control still serves on these sockets: nobody is answered until every service was looked at;
+    then `ready` is called.
     """
     accesses = Accesses(access)
     resolver = Resolver(config.allow_networks)
@@ -76,7 +80,7 @@ async def run(
             jobs.append(static_file.watch(Path(config.static_services), control, config.allow_networks))
         if stop:
             jobs.append(stop.wait())
-        jobs += [control.publisher.serve(wire_socket), api.serve(views, api_socket)]
+        jobs += [control.serve(views, wire_socket, api_socket, ready)]
         jobs += [control.keep_publishing(), control.keep_tidy()]
         try:
             await _first_to_end(jobs)
@@ -121,6 +125,8 @@ class Control:
         self._resolve_interval = config.resolve_interval
         self._accesses = accesses
         self._shared = shared
+        self._informed = asyncio.Event()
+        """Every source has answered, and every service was looked at once."""
         self._changed = asyncio.Event()
         self._changed.set()
 
@@ -190,6 +196,15 @@ class Control:
 
     # what goes on by itself
 
+    async def serve(
+        self, views: Views, wire: socket.socket, api_socket: socket.socket, ready: Callable[[], None] | None
+    ) -> None:
+        """Take the workers' connections and answer the router's own paths, as soon as it is this one's turn."""
+        if ready is not None:
+            await self._informed.wait()
+            ready()
+        await asyncio.gather(self.publisher.serve(wire), api.serve(views, api_socket))
+
     async def keep_publishing(self) -> None:
         """Make a fleet of what changed, a moment later, if it differs from the last one."""
         last = Fleet(version=0, synced=False)
@@ -204,6 +219,8 @@ class Control:
                 version = max(last.version + 1, time.monotonic_ns() // 1_000_000)
                 last = msgspec.structs.replace(fleet, version=version)
             self.publisher.publish(last, settled=settled and last.synced)
+            if settled and last.synced:
+                self._informed.set()
 
     async def keep_tidy(self) -> None:
         """End grace periods, forget counts of services that are gone, look names up again."""

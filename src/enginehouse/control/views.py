@@ -36,7 +36,6 @@ class Views:
         self._publisher = publisher
         self._shared = shared
         self._clock = clock
-        self._worker_count = config.workers
         self._registry_url = _without_user(config.registry_url) or None
         self._aliases = {alias: model for model, special in config.models.items() for alias in special.aliases}
 
@@ -147,7 +146,7 @@ class Views:
             "source": entry.source,
             "state": entry.health.state.value,
             "reason": reason or entry.note,
-            "in_flight": self._shared.load(entry.slot, self._worker_count),
+            "in_flight": self._shared.load(entry.slot),
             "addresses": entry.addresses,
             "missing_for": None if missing is None else self._clock() - missing,
         }

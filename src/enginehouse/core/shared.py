@@ -102,9 +102,14 @@ class Shared:
         self.turns: list[memoryview[float]] = [row.cast("d") for row in turns]
         """`turns[worker][line]`: when that worker's line last had its turn, 0 while nobody waits in it."""
 
-    def load(self, slot: int, workers: int) -> int:
+    def load(self, slot: int, workers: int = MAX_WORKERS) -> int:
         """Requests in flight on a service, over the first `workers` workers."""
-        return sum(row[slot] for row in self.loads[:workers])
+        return sum([row[slot] for row in self.loads[:workers]])
+
+    def living(self, own: int) -> tuple[memoryview[int], ...]:
+        """Rows of loads of the workers that serve or finish, and that of worker `own`, whatever it does."""
+        states = self.states.tolist()
+        return tuple([row for worker, row in enumerate(self.loads) if states[worker] or worker == own])
 
     def forget_worker(self, worker: int) -> None:
         """Drop a dead worker's row: what it had in flight is gone with its connections."""

@@ -8,8 +8,9 @@ MIB = 1024 * KIB
 
 #: Services a house may hold: rows of the shared tables (about 200 bytes a service and worker).
 MAX_SERVICES = 4096
-#: Worker processes on one host: columns of the shared tables.
-MAX_WORKERS = 64
+#: Worker processes on one host: rows of the shared tables. Half of them may be configured: while workers are replaced,
+#: each successor has a row of its own beside the one that still finishes.
+MAX_WORKERS = 128
 #: Bytes of one service record as JSON, metadata included; a vLLM model list of 200 adapters is 40 KiB.
 MAX_RECORD = 256 * KIB
 #: Models one service may list.

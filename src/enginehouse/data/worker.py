@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import gc
 import hashlib
+import math
 import os
 import random
 import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Final, cast
 
 from enginehouse.core.config.router import RouterConfig
@@ -45,6 +47,9 @@ SWEEP: Final = 0.25
 #: Idle connections of clients stay this long after a stop was asked for: a request on its way is still answered, with
 #: `Connection: close`. Seconds.
 STOP_GRACE: Final = 1.0
+#: The same where a successor serves already, so that nothing is in a hurry: most clients close what they do not use
+#: before that (httpx after 5 s), or ask again. Seconds.
+RETIRE_GRACE: Final = 15.0
 #: A new worker waits this long for the first fleet before it accepts connections. Seconds.
 FIRST_FLEET: Final = 2.0
 #: Services of which every sweep may report; with more of them reports are rarer.
@@ -97,6 +102,10 @@ class Worker:
         self._id_base = b"req-%b-" % os.urandom(6).hex().encode()
         self._id_count = 0
         self.stopping = False
+        self._end_by = math.inf
+        """When what still runs is cut, and when idle connections are closed; set when a stop is asked for."""
+        self._close_idle_at = math.inf
+        self._drain_step = SWEEP
         self._synced = asyncio.Event()
         self._reported_at = 0.0
         self._report_interval = 0.0
@@ -228,6 +237,7 @@ class Worker:
         """Look at every deadline, tell the supervisor that we live, report to control."""
         now = self.now()
         self._shared.beats[self.index] = now
+        self.loads.loads = self._shared.living(self.index)
         for conn in tuple(self.clients):
             try:
                 conn.expire(now)
@@ -244,22 +254,32 @@ class Worker:
             self._reported_at = now
             self.link.report()
 
-    async def run(self, listener: socket.socket, wire_path: str, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set and everything is drained, or the deadline has passed."""
+    async def run(
+        self, listener: socket.socket, wire_path: str, stop: asyncio.Event, serving: Callable[[], None] | None = None
+    ) -> None:
+        """Serve until `stop` is set and everything is drained, or the deadline has passed.
+
+        `serving` is called when connections are accepted. Who wants to be told waits for the first fleet however long
+        it takes: another worker serves meanwhile.
+        """
         loop = asyncio.get_running_loop()
         link = loop.create_task(follow_control(self, wire_path))
         beating = loop.create_task(self._beat_forever())
         with contextlib.suppress(TimeoutError):
             # Connections wait in the queue of a socket that the supervisor holds: better than to refuse them.
-            await asyncio.wait_for(self._synced.wait(), FIRST_FLEET)
+            await asyncio.wait_for(self._synced.wait(), None if serving else FIRST_FLEET)
         allocator.tune()
         server = await loop.create_server(self.client, sock=listener, backlog=BACKLOG)
         self._shared.states[self.index] = WorkerState.SERVING
+        if serving:
+            serving()
         gc.collect()
         gc.freeze()
         # Requests leave no cycles behind, so what a collection finds is rare; each one looks at everything young.
         gc.set_threshold(50_000, 20, 100)
         await stop.wait()
+        if self._end_by == math.inf:
+            self.end(successor=False)
         self.stopping = True
         self._shared.states[self.index] = WorkerState.STOPPING
         server.close()
@@ -269,6 +289,15 @@ class Worker:
         link.cancel()
         beating.cancel()
         self.pool.close()
+
+    def end(self, *, successor: bool) -> None:
+        """A stop was asked for; `successor`: because another worker serves in this one's place. May come again."""
+        now, config = self.now(), self.config
+        limit = config.reload_timeout if successor else config.drain_timeout
+        grace = RETIRE_GRACE if successor else min(STOP_GRACE, config.drain_timeout / 2)
+        self._end_by = min(self._end_by, now + limit)
+        self._close_idle_at = min(self._close_idle_at, now + grace)
+        self._drain_step = SWEEP if successor else 0.02
 
     def client(self) -> asyncio.BaseProtocol:
         """A new connection of a client."""
@@ -281,13 +310,12 @@ class Worker:
 
     async def _drain(self) -> None:
         """Finish what runs; cut what is left at the deadline."""
-        start = self.now()
-        while self.clients and self.now() - start < self.config.drain_timeout:
-            if self.now() - start > min(STOP_GRACE, self.config.drain_timeout / 2):
+        while self.clients and (now := self.now()) < self._end_by:
+            if now >= self._close_idle_at:
                 for conn in tuple(self.clients):
                     if conn.is_idle:
                         conn.transport.close()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(self._drain_step)
         for conn in tuple(self.clients):
             if conn.tunnel is not None:
                 conn.tunnel.stop()

@@ -46,7 +46,7 @@ class LoadView:
         self.slow_until = shared.slow_until
         self.latest_ejection = shared.latest_ejection
         self.loads: Sequence[memoryview[int]] = tuple(shared.loads[:workers])
-        """Per worker a row of in-flight requests per slot."""
+        """Per worker that lives a row of in-flight requests per slot."""
         self.capacity = capacity
         self.learned: memoryview[int] | None = shared.learned if learn else None
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 #: A child that lived this long starts again at once when it dies. Seconds.
 STABLE: Final = 5.0
@@ -41,11 +41,17 @@ def taken(descriptor: int) -> bytes:
     return data
 
 
+def replace(descriptor: int, data: bytes) -> None:
+    """What children that start from now on read from a `handover`."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, data, 0)
+
+
 class Child:
-    """One process that is wanted. `descriptors` and `values` reach it as one JSON argument of numbers and names."""
+    """One process that is wanted. `descriptors` and `values` reach it as one JSON argument."""
 
     def __init__(
-        self, name: str, role: str, descriptors: Mapping[str, int], values: Mapping[str, str | int] | None = None
+        self, name: str, role: str, descriptors: Mapping[str, int], values: Mapping[str, Any] | None = None
     ) -> None:
         self.name = name
         self.role = role
@@ -53,6 +59,8 @@ class Child:
         self.values = dict(values or {})
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
+        self.wanted = True
+        """False: it is on its way out, and nobody starts it again."""
         self.restarts = 0
         self.start_at = 0.0
         self._delay = 0.0
@@ -100,28 +108,35 @@ class Keeper:
     def __init__(self, died: Callable[[Child, int], None]) -> None:
         self.children: list[Child] = []
         self._died = died
-        self._stopping: set[str] = set()
 
     def add(self, child: Child) -> None:
         """Start a child and keep it alive from now on."""
         self.children.append(child)
         child.start(time.monotonic())
 
+    def let_go(self, child: Child, number: signal.Signals) -> None:
+        """It is to end by itself, told by this signal, in its own time; nobody starts it again."""
+        child.wanted = False
+        child.signal(number)
+
     def tick(self) -> None:
         """Look for deaths and start again what is due. Called on SIGCHLD and a few times a second."""
         now = time.monotonic()
-        for child in self.children:
+        for child in tuple(self.children):
             status = child.reap(now)
             if status is not None:
                 self._died(child, status)
-            if not child.alive and child.name not in self._stopping and now >= child.start_at:
+            if child.alive:
+                continue
+            if not child.wanted:
+                self.children.remove(child)
+            elif now >= child.start_at:
                 child.start(now)
 
     def stop(self, children: list[Child], deadline: float, meanwhile: Callable[[], None]) -> None:
         """SIGTERM, wait until all are gone, SIGKILL at the `deadline` (monotonic). `meanwhile` is called in between."""
-        self._stopping |= {child.name for child in children}
         for child in children:
-            child.signal(signal.SIGTERM)
+            self.let_go(child, signal.SIGTERM)
         while any(child.alive for child in children):
             now = time.monotonic()
             if now >= deadline:
@@ -133,5 +148,5 @@ class Keeper:
     @property
     def next_start(self) -> float:
         """When the next restart is due (monotonic seconds), infinity if none is."""
-        waiting = [c.start_at for c in self.children if not c.alive and c.name not in self._stopping]
+        waiting = [child.start_at for child in self.children if not child.alive and child.wanted]
         return min(waiting, default=float("inf"))

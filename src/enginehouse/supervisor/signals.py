@@ -5,6 +5,7 @@ Owns: `Waiter`: a selector woken by signals. May not live here: what is done on 
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 import socket
@@ -17,12 +18,15 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 class Waiter:
     """Sleeps until a signal, a readable descriptor or a time.
 
-    `stop_asked` turns true on SIGTERM and SIGINT, `reopen_asked` on SIGUSR1: log files were moved away.
+    `stop_asked` turns true on SIGTERM and SIGINT, `reopen_asked` on SIGUSR1: log files were moved away, `reload_asked`
+    on SIGHUP: read the settings again. Where SIGHUP says that the terminal is gone, it is a stop.
     """
 
     def __init__(self) -> None:
         self.stop_asked = False
         self.reopen_asked = False
+        self.reload_asked = False
+        self._has_terminal = _has_terminal()
         self._selector = selectors.DefaultSelector()
         self._wake, wake_write = socket.socketpair()
         self._wake_write = wake_write
@@ -32,6 +36,7 @@ class Waiter:
         self._selector.register(self._wake, selectors.EVENT_READ, self._drain)
         self._before = {number: signal.signal(number, self._on_stop) for number in STOP_SIGNALS}
         self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_reopen)
+        self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
         self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # only to be woken
 
     def _on_stop(self, number: int, frame: object) -> None:
@@ -39,6 +44,12 @@ class Waiter:
 
     def _on_reopen(self, number: int, frame: object) -> None:
         self.reopen_asked = True
+
+    def _on_hangup(self, number: int, frame: object) -> None:
+        if self._has_terminal and not _has_terminal() and self._before[signal.SIGHUP] is not signal.SIG_IGN:
+            self.stop_asked = True
+        else:
+            self.reload_asked = True
 
     def _drain(self) -> None:
         try:
@@ -50,6 +61,10 @@ class Waiter:
     def watch(self, end: socket.socket | int, action: Callable[[], None]) -> None:
         """Call `action` whenever `end` is readable."""
         self._selector.register(end, selectors.EVENT_READ, action)
+
+    def forget(self, end: socket.socket | int) -> None:
+        """Watch it no more."""
+        self._selector.unregister(end)
 
     def wait(self, seconds: float) -> None:
         """Sleep for at most `seconds`, less if anything happens."""
@@ -64,3 +79,12 @@ class Waiter:
         self._selector.close()
         self._wake.close()
         self._wake_write.close()
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal that started us and that could go away."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -39,7 +39,7 @@ class RouterConfig(Config, frozen=True):
     port: Annotated[
         int, option("port to listen on; 0 lets the system choose", flag="--router-port", ge=0, le=65535)
     ] = 8080
-    workers: Annotated[int, option("worker processes", ge=1, le=MAX_WORKERS)] = 1
+    workers: Annotated[int, option("worker processes", ge=1, le=MAX_WORKERS // 2)] = 1
     registry_url: Annotated[
         str, option("registry to follow, with or without a trailing /services", group="discovery")
     ] = ""
@@ -128,6 +128,9 @@ class RouterConfig(Config, frozen=True):
     drain_timeout: Annotated[
         float, option("running requests may finish for this long when stopping", unit="s", ge=0)
     ] = 30.0
+    reload_timeout: Annotated[
+        float, option("running requests may finish for this long on the workers before a reload", unit="s", ge=0)
+    ] = 3600.0
     max_head: Annotated[int, option("bytes of a request's or answer's head", group="limits", unit="bytes", ge=1024)] = (
         64 * KIB
     )
