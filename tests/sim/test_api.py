@@ -85,7 +85,8 @@ def test_a_partial_answer_is_continued_without_repeating_it(client: openai.OpenA
     whole = client.chat.completions.create(model="m", messages=HI).choices[0].message.content or ""
     partial = " ".join(whole.split()[:tokens_known])
     turns = [*HI, {"role": "assistant", "content": partial}]
-    rest = client.chat.completions.create(model="m", messages=turns, stream=True)
+    go_on = {"continue_final_message": True, "add_generation_prompt": False}
+    rest = client.chat.completions.create(model="m", messages=turns, stream=True, extra_body=go_on)
     assert partial + "".join(chunk.choices[0].delta.content or "" for chunk in rest) == whole
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enginehouse.sim import asks
-from enginehouse.sim.model import Engine, count_tokens, seed, text, token, tokens_in
+from enginehouse.sim.model import Engine, count_tokens, parted, seed, text, token, tokens_in
 
 prompts = st.text(max_size=40)
 
@@ -46,12 +46,50 @@ def test_a_token_of_a_prompt_is_four_bytes(prompt: str, tokens: int) -> None:
     assert count_tokens(prompt) == tokens
 
 
-def test_the_partial_answer_is_no_part_of_the_prompt() -> None:
-    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [{"type": "text", "text": "half"}]}]
-    whole = asks.chat(msgspec.json.encode({"messages": turns[:1]}))
-    continued = asks.chat(msgspec.json.encode({"messages": turns}))
+HI = {"role": "user", "content": "hi"}
+HALF = {"role": "assistant", "content": [{"type": "text", "text": "half"}]}
+GO_ON = {"continue_final_message": True, "add_generation_prompt": False}
+
+
+def chat(*turns: dict, prefills: bool = False, **fields: object) -> asks.Work:
+    return asks.chat(msgspec.json.encode({"messages": turns, **fields}), prefills)
+
+
+@pytest.mark.parametrize(("fields", "prefills"), [(GO_ON, False), (GO_ON, True), ({}, True)])
+def test_the_partial_answer_is_no_part_of_the_prompt(fields: dict, prefills: bool) -> None:
+    whole = chat(HI, prefills=prefills)
+    continued = chat(HI, HALF, prefills=prefills, **fields)
     assert continued.prompt == whole.prompt
     assert (whole.partial, continued.partial) == ("", "half")
+
+
+def test_vllm_takes_a_last_message_of_the_assistant_for_a_whole_turn_unless_told_otherwise() -> None:
+    assert chat(HI, HALF).partial == ""
+    assert chat(HI, HALF).prompt != chat(HI).prompt
+    assert chat(HI, HALF, HALF, **GO_ON).prompt == chat(HI, HALF).prompt
+
+
+@pytest.mark.parametrize(
+    ("turns", "prefills", "fields"),
+    [
+        ([HI, HALF], False, {"continue_final_message": True}),
+        ([HI, HALF], False, {"continue_final_message": True, "add_generation_prompt": True}),
+        ([HI, HALF], True, {"continue_final_message": True, "add_generation_prompt": True}),
+        ([HI], False, GO_ON),
+        ([HI, HALF, HALF], True, GO_ON),
+    ],
+)
+def test_what_real_engines_refuse_to_go_on_with_is_refused(turns: list[dict], prefills: bool, fields: dict) -> None:
+    with pytest.raises(ValueError):
+        chat(*turns, prefills=prefills, **fields)
+
+
+@given(prompts, st.integers(1, 30))
+def test_a_prompt_that_ends_with_the_beginning_of_its_answer_is_gone_on_with(prompt: str, known: int) -> None:
+    first, partial = parted(prompt)  # a prompt may end with a word of its answer by chance
+    start = seed(first)
+    answer = text(start, tokens_in(start, partial.encode()) or 0, known).decode()
+    assert parted(prompt + answer) == (first, partial + answer)
 
 
 async def emitted(ttft: float, step: float, count: int, stepwise: bool) -> list[tuple[int, float]]:

@@ -16,7 +16,7 @@ import msgspec
 from enginehouse.control.access import Accesses
 from enginehouse.control.slots import Slots, generation_of
 from enginehouse.core.fleet import Fleet, Service
-from enginehouse.core.record import Record, cache_type, endpoint, is_inference, model_objects
+from enginehouse.core.record import Record, cache_type, continues, endpoint, is_inference, model_objects
 from enginehouse.machines.health import Command, Confirmed, Event, Health, Readmit, State, Withdrawn
 
 Source = Literal["static", "registry"]
@@ -280,5 +280,6 @@ def _service(entry: Entry, accesses: Accesses) -> Service:
         weight=entry.record.weight,
         capacity=entry.record.metadata.get("capacity") or 0,
         cache_type=cache_type(entry.record),
+        continues=continues(entry.record, entry.model_objects),
         up=entry.up,
     )

@@ -35,6 +35,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Requests at once that its owner says it bears; 0: not said."""
     cache_type: str = ""
     """"static", "paged" or "" (CONTRACTS 1.2, size routing)."""
+    continues: bool = False
+    """It goes on with a last assistant message that is not complete, so it can take over a stream that broke."""
     inference: bool = True
     """False for a registered service that must never get a prompt (a babysitter)."""
     up: bool = False

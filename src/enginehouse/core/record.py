@@ -24,6 +24,9 @@ MAX_DEPTH = 16
 INFERENCE = "openai-api"
 #: Values of `metadata.cache_type` that size routing knows.
 CACHE_TYPES = ("static", "paged")
+#: `owned_by` in the model lists of engines that are known to go on with an assistant message that is not complete:
+#: vLLM, SGLang and llama.cpp as they name themselves, and our simulated engine.
+CONTINUING = frozenset(("vllm", "sglang", "llamacpp", "enginehouse-sim"))
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -150,6 +153,18 @@ def cache_type(record: Record) -> str:
     return stated if stated in CACHE_TYPES else ""
 
 
+def continues(record: Record, models: Sequence[Mapping[str, Any]]) -> bool:
+    """Does it go on with an assistant message that is not complete? `models`: the objects of its model list.
+
+    `metadata.continue_final_message` decides, else the engine's own name in its list; other kinds are never asked to.
+    """
+    stated = record.metadata.get("continue_final_message")
+    if stated is not None:
+        return bool(stated)
+    owners = [model.get("owned_by") for model in models]
+    return bool(owners) and all(isinstance(owner, str) and owner in CONTINUING for owner in owners)
+
+
 def _text(given: Mapping[str, object], field: str, longest: int, default: str | None = None) -> str:
     value = given.get(field, default)
     if value is None:
@@ -212,6 +227,8 @@ def _check_known_metadata(metadata: Mapping[str, Any], host: str) -> None:
     for key in ("base_url", "health_url"):
         if metadata.get(key) is not None:
             _split(f"metadata.{key}", metadata[key], host)
+    stated = metadata.get("continue_final_message")
+    _in_metadata("continue_final_message", stated is None or isinstance(stated, bool), "must be true or false")
     capacity = metadata.get("capacity")
     fits = isinstance(capacity, int) and not isinstance(capacity, bool) and 1 <= capacity <= 1_000_000
     _in_metadata("capacity", capacity is None or fits, "must be an integer from 1 to 1000000 (requests at once)")

@@ -10,9 +10,8 @@ from hmac import compare_digest
 
 import msgspec
 
-from enginehouse.sim import control, tasks
+from enginehouse.sim import asks, control, tasks
 from enginehouse.sim.answer import Answer
-from enginehouse.sim.asks import READERS
 from enginehouse.sim.generate import Generation
 from enginehouse.sim.model import count_tokens
 from enginehouse.sim.request import Request
@@ -82,13 +81,14 @@ def error(sim: Sim, reply: Answer, status: int, message: str, kind: str = "BadRe
 
 
 def _generate(sim: Sim, reply: Answer) -> None:
-    work = READERS[reply.request.path](reply.request.body)
+    request = reply.request
+    work = asks.read(request.path, request.body, sim.llama_style)
     if not knows(sim, work.model):
         error(sim, reply, 404, f"The model `{work.model}` does not exist.", "NotFoundError")
     elif count_tokens(work.prompt) > sim.config.context:
         error(sim, reply, 400, f"This model's maximum context length is {sim.config.context} tokens.")
     else:
-        Generation(sim, reply, SHAPES[reply.request.path](sim, work), work).start()
+        Generation(sim, reply, SHAPES[request.path](sim, work), work).start()
 
 
 def knows(sim: Sim, model: str) -> bool:

@@ -2,6 +2,10 @@
 
 Owns the fields that matter of the four text endpoints, and how each becomes one `Work`. Every other field is ignored,
 as engines do. May not live here: the shape of the answers (`shapes`).
+
+A last message of the assistant is the beginning of the answer where real engines take it for that: on vLLM only where
+`continue_final_message` asks for it and `add_generation_prompt` is false, on llama.cpp always. A prompt that ends with
+the beginning of its own answer is gone on with anyway, as by anything that predicts text.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
+
+from enginehouse.sim.model import parted
 
 
 class Work(NamedTuple):
@@ -58,6 +64,8 @@ class _Chat(_Ask, kw_only=True):
     messages: list[Message]
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    continue_final_message: bool = False
+    add_generation_prompt: bool | None = None
 
 
 class _Completion(_Ask, kw_only=True):
@@ -83,39 +91,61 @@ _decode_responses = msgspec.json.Decoder(_Responses).decode
 _decode_messages = msgspec.json.Decoder(_Messages).decode
 
 
-def chat(body: bytes) -> Work:
-    """`/v1/chat/completions`. Raises `msgspec.DecodeError` for a body that is not one."""
+def chat(body: bytes, prefills: bool = False) -> Work:
+    """`/v1/chat/completions`. `prefills`: a last message of the assistant is continued without being asked to.
+
+    Raises `msgspec.DecodeError` for a body that is not one, `ValueError` for what engines refuse.
+    """
     ask = _decode_chat(body)
     limit = ask.max_tokens if ask.max_completion_tokens is None else ask.max_completion_tokens
-    return ask.work(*_conversation("", ask.messages), limit)
+    return ask.work(*_conversation("", ask.messages, _goes_on(ask, prefills)), limit)
+
+
+def _goes_on(ask: _Chat, prefills: bool) -> bool:
+    """Whether the last message is to be continued."""
+    roles = [turn.role for turn in ask.messages[-2:]]
+    opens = ask.add_generation_prompt
+    if ask.continue_final_message and (opens or (opens is None and not prefills)):
+        raise ValueError("continue_final_message and add_generation_prompt are not compatible.")
+    if ask.continue_final_message and roles[-1:] != ["assistant"]:
+        raise ValueError("There is no last message of the assistant to continue.")
+    if prefills and roles == ["assistant", "assistant"]:
+        raise ValueError("Cannot have 2 or more assistant messages at the end of the list.")
+    return ask.continue_final_message or prefills
 
 
 def completion(body: bytes) -> Work:
     """`/v1/completions`; a prompt of token ids is a prompt like any other."""
     ask = _decode_completion(body)
     limit = 16 if ask.max_tokens is None else ask.max_tokens
-    return ask.work(prompt_text(ask.prompt), "", limit)
+    prompt = parted(ask.prompt) if isinstance(ask.prompt, str) else (prompt_text(ask.prompt), "")
+    return ask.work(*prompt, limit)
 
 
 def responses(body: bytes) -> Work:
     """`/v1/responses`."""
     ask = _decode_responses(body)
     turns = [Message("user", ask.input)] if isinstance(ask.input, str) else ask.input
-    return ask.work(*_conversation(ask.instructions or "", turns), ask.max_output_tokens)
+    return ask.work(*_conversation(ask.instructions or "", turns, False), ask.max_output_tokens)
 
 
 def messages(body: bytes) -> Work:
     """`/v1/messages` (Anthropic's)."""
     ask = _decode_messages(body)
-    return ask.work(*_conversation(_plain(ask.system), ask.messages), ask.max_tokens)
+    return ask.work(*_conversation(_plain(ask.system), ask.messages, True), ask.max_tokens)
 
 
-READERS: dict[str, Callable[[bytes], Work]] = {
-    "/v1/chat/completions": chat,
+_CHAT = "/v1/chat/completions"
+_READERS: dict[str, Callable[[bytes], Work]] = {
     "/v1/completions": completion,
     "/v1/responses": responses,
     "/v1/messages": messages,
 }
+
+
+def read(path: str, body: bytes, prefills: bool) -> Work:
+    """What a request to one of the four endpoints asks for; see `chat` for `prefills` and for what is raised."""
+    return chat(body, prefills) if path == _CHAT else _READERS[path](body)
 
 
 def prompt_text(prompt: str | list[Any]) -> str:
@@ -125,9 +155,9 @@ def prompt_text(prompt: str | list[Any]) -> str:
     return " ".join(prompt_text(each) if isinstance(each, list) else str(each) for each in prompt)
 
 
-def _conversation(system: str, turns: list[Message]) -> tuple[str, str]:
-    """The prompt, and the beginning of the answer where the last turn is the assistant's."""
-    partial = _plain(turns[-1].content) if turns and turns[-1].role == "assistant" else ""
+def _conversation(system: str, turns: list[Message], goes_on: bool) -> tuple[str, str]:
+    """The prompt, and the beginning of the answer where the last turn is the assistant's and it `goes_on`."""
+    partial = _plain(turns[-1].content) if goes_on and turns and turns[-1].role == "assistant" else ""
     before = turns[:-1] if partial else turns
     return "\n".join([system, *(f"{turn.role}: {_plain(turn.content)}" for turn in before)]), partial
 

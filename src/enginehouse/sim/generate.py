@@ -26,7 +26,10 @@ class Generation:
         self.shape = shape
         self.stream = work.stream
         self.seed, self.first = _where(work)
-        self.prompt_tokens = count_tokens(work.prompt + work.partial)
+        # A partial answer counts the tokens that it was when it was generated, as with engines that have a tokenizer.
+        self.prompt_tokens = (
+            count_tokens(work.prompt) + self.first if self.first else count_tokens(work.prompt + work.partial)
+        )
         natural = work.limit or 0 if work.ignore_eos else max(0, sim.config.tokens - self.first)
         self.count = natural if work.limit is None else min(natural, max(work.limit, 0))
         self.reason = "length" if work.ignore_eos or self.count < natural else "stop"

@@ -21,6 +21,9 @@ LATER = tuple(b" " + word for word in FIRST)
 BYTES_PER_TOKEN = 4
 """Rule of thumb for English text; good enough for usage that only has to be the same every time."""
 MASK = (1 << 64) - 1
+KNOWN = frozenset(FIRST)
+MAX_PARTIAL = 8192
+"""Tokens at the end of a prompt that are recognised as the beginning of its answer."""
 
 
 def seed(prompt: str) -> int:
@@ -50,6 +53,35 @@ def tokens_in(start: int, partial: bytes) -> int | None:
         at += len(word)
         count += 1
     return count
+
+
+def parted(prompt: str) -> tuple[str, str]:
+    """A prompt, and the beginning of its own answer where it ends with one.
+
+    Where that can be read in several ways the longest answer counts, so that it stays the same one as it grows.
+    """
+    data = prompt.encode("utf-8", "surrogatepass")
+    digest, hashed = blake2b(digest_size=8), 0
+    for start in reversed(_starts(data)):
+        digest.update(data[hashed:start])
+        hashed = start
+        if tokens_in(int.from_bytes(digest.digest()), data[start:]):
+            return data[:start].decode("utf-8", "surrogatepass"), data[start:].decode("utf-8", "surrogatepass")
+    return prompt, ""
+
+
+def _starts(data: bytes) -> list[int]:
+    """Where an answer may begin with which `data` ends, the last place first: all behind it are words we know."""
+    starts: list[int] = []
+    end = len(data)
+    for _ in range(MAX_PARTIAL):
+        blank = data.rfind(b" ", 0, end)
+        word = data[blank + 1 : end]
+        starts += sorted((end - len(known) for known in KNOWN if word.endswith(known)), reverse=True)
+        if word not in KNOWN or blank < 0:
+            break
+        end = blank
+    return starts
 
 
 def count_tokens(prompt: str) -> int:

@@ -48,7 +48,7 @@ class _Tokenize(msgspec.Struct):
 
 def models(sim: Sim) -> dict[str, Any]:
     """The list of models as vLLM gives it."""
-    common = {"object": "model", "created": 0, "owned_by": sim.name, "max_model_len": sim.config.context}
+    common = {"object": "model", "created": 0, "owned_by": "enginehouse-sim", "max_model_len": sim.config.context}
     return {
         "object": "list",
         "data": [{"id": name, **common, "root": name, "parent": None} for name in sim.config.models],

@@ -48,7 +48,7 @@ class Terms(msgspec.Struct, frozen=True):
     """The stream ends with an event that tells the usage."""
 
 
-#: Members that are the most tokens of an answer; engines take the smallest, or know one of them.
+#: Members that are the most tokens of an answer; each engine knows some of these.
 LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
 #: Members that must not be given: null, false, 0, "" and empty lists and objects count as not given.
 _NEVER_NAMES = """
@@ -80,7 +80,8 @@ def terms(kind: Kind, body: bytes) -> Terms | None:
     for name, start, end in members(body):
         if name in found:
             return None  # engines disagree which of two counts
-        found[name] = _Unread if name == "messages" else msgspec.json.decode(memoryview(body)[start:end])
+        value = memoryview(body)[start:end]
+        found[name] = _last(value) if name == "messages" else msgspec.json.decode(value)
     if found.get("stream") is not True or not all(_allowed(name, value) for name, value in found.items()):
         return None
     if found.get("logprobs") is not None and found["logprobs"] is not False:
@@ -88,18 +89,24 @@ def terms(kind: Kind, body: bytes) -> Terms | None:
     if not _has_text(kind, found):
         return None
     limits = [found[name] for name in LIMITS if found.get(name) is not None]
-    if not all(type(limit) is int for limit in limits):
-        return None
+    if limits and (type(limits[0]) is not int or any(limit != limits[0] for limit in limits)):
+        return None  # engines disagree which of them counts
     options = found.get("stream_options")
     wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-    return Terms(min((limit for limit in limits if limit >= 0), default=None), wants_usage)
+    return Terms(limits[0] if limits and limits[0] >= 0 else None, wants_usage)
 
 
-_Unread = object()
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _last(messages: memoryview) -> object:
+    """The last one of the messages; nothing else of them is read."""
+    each = _RAWS.decode(messages)
+    return msgspec.json.decode(each[-1]) if each else None
 
 
 def _allowed(name: str, value: object) -> bool:
-    if value is None:
+    if value is None or name == "messages":
         return True
     if name in _ONLY:
         return value in _ONLY[name] and value is not False
@@ -111,6 +118,11 @@ def _has_text(kind: Kind, found: dict[str, Any]) -> bool:
     if kind is Kind.COMPLETION:
         # Without a limit some engines stop after 16 tokens and others never: which one it was is not known here.
         return type(found.get("prompt")) is str and any(name in found for name in LIMITS)
-    goes_on = found.get("continue_final_message") or False
-    opens = found.get("add_generation_prompt")
-    return "messages" in found and (goes_on in (True, False)) and (opens is None or opens is not goes_on)
+    last = found.get("messages")
+    goes_on, opens = found.get("continue_final_message") or False, found.get("add_generation_prompt")
+    if not isinstance(last, dict) or opens is goes_on:
+        return False
+    if last.get("role") == "assistant":
+        # Engines disagree whether it is continued where that is not said.
+        return goes_on is True and type(last.get("content")) is str and not last.get("tool_calls")
+    return goes_on is False
