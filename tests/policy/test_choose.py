@@ -16,7 +16,8 @@ from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
 from enginehouse.policy.affinity import digest, home
-from enginehouse.policy.choose import CHOOSERS, Busy, Choice, LoadView, Refusal, choose, line_at
+from enginehouse.policy.choose import CHOOSERS, Busy, Choice, LoadView, Refusal, choose
+from enginehouse.policy.line import line_at, line_for
 from enginehouse.policy.table import MANY, Table
 from tests.policy.fleets import eject, service, services, shared, table, view
 
@@ -143,7 +144,8 @@ def test_the_configured_capacity_is_that_of_services_that_state_none() -> None:
 
 def test_a_request_that_has_one_service_left_waits_for_that_one_or_is_refused_when_it_was_tried() -> None:
     built = table(*services(1, 1, capacity=1))
-    assert ask_for(built, tried=("s0",), memory=loaded(0, 1)) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
+    waiting = Busy(line_for("m", True), Refusal(Outcome.NO_SERVICE_FOR_MODEL, "m"))
+    assert ask_for(built, tried=("s0",), memory=loaded(0, 1)) == waiting
     assert ask_for(built, tried=("s0", "s1"), memory=loaded(1, 1)) == Refusal(Outcome.NO_SERVICE_FOR_MODEL, "m")
 
 

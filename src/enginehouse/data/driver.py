@@ -82,8 +82,8 @@ class Driver:
         worker, ask = self._worker, self._plan.ask
         if self._plan.own:
             return worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
-        turn = worker.turn(ask.model, not tried)
-        found = choose(worker.table, ask, tried, worker.loads, worker.now(), turn, worker.rng)
+        now, turn = worker.now(), worker.turn(ask.model, not tried)
+        found = choose(worker.table, ask, tried, worker.loads, now, turn, worker.rng)
         return found.refusal if isinstance(found, Busy) else found
 
     def _do(self, command: Command) -> None:

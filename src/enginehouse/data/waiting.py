@@ -1,19 +1,23 @@
 """The waiting room of a worker: requests for which no service is free now, a bounded line for each model.
 
-Owns: who waits in which line until when, waking whoever's turn it is. May not live here: the order within a line
-(`policy.line`), what a request does when it is woken (`driver`), when there is room (`policy.choose`).
+Owns: who waits in which line until when, and waking whoever's turn it is, here or in another worker. May not live here:
+the order within a line (`policy.line`) and among workers (`turns`), what a request does when it is woken (`driver`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from enginehouse.core.ask import Ask
 from enginehouse.core.config.router import RouterConfig
-from enginehouse.policy.line import UNKNOWN, Line
+from enginehouse.core.fleet import Service
+from enginehouse.core.shared import Shared
+from enginehouse.data.turns import Turns
+from enginehouse.policy.choose import LoadView, has_room
+from enginehouse.policy.line import UNKNOWN, Line, lines_of, picky
 
-#: So many clients in turn may say that the room made does not help them before the others are not asked any more: a
-#: request that was tried elsewhere already may need one certain service.
+#: In a line of those that not every service helps, so many clients in turn are asked before the others have to wait.
 ASKED: Final = 4
 
 
@@ -30,79 +34,110 @@ class Waiter(Protocol):
 class _Place(NamedTuple):
     """Where a request waits."""
 
-    model: str
+    line: str
     client: str
 
 
 class WaitingRoom:
-    """All lines of one worker."""
+    """All lines of one worker. `ring(worker, slot)` tells another worker that a place at a service is its to take."""
 
-    def __init__(self, config: RouterConfig) -> None:
+    def __init__(
+        self, config: RouterConfig, shared: Shared, index: int, view: LoadView, ring: Callable[[int, int], None]
+    ) -> None:
         self._size = config.queue_size
         self._timeout = config.queue_timeout
+        self._index = index
+        self._view = view
+        self._ring = ring
+        self.turns = Turns(shared, index)
         self.waiting: dict[str, Line[Waiter]] = {}
         """By model (or whatever `Busy.line` says); none is empty, so an empty dict means that nobody waits."""
         self._places: dict[Waiter, _Place] = {}
 
-    def join(self, model: str, waiter: Waiter, client: str, now: float) -> int:
-        """Wait at the end of the line of `model`, as one of `client`'s. Returns its position from 1; 0: it is full."""
+    def join(self, line: str, waiter: Waiter, client: str, now: float) -> int:
+        """Wait at the end of a line, as one of `client`'s requests. Returns the position from 1; 0: it is full."""
         self.leave(waiter)
-        line = self.waiting.get(model)
-        if (line.size if line is not None else 0) >= self._size:
+        found = self.waiting.get(line)
+        if (found.size if found is not None else 0) >= self._size:
             return 0
-        if line is None:
-            line = self.waiting[model] = Line()
-        self._places[waiter] = _Place(model, client)
-        return line.join(client, waiter, now + self._timeout)
+        if found is None:
+            found = self.waiting[line] = Line()
+            self.turns.began(line, now)
+        self._places[waiter] = _Place(line, client)
+        self.turns.count(len(self._places))
+        return found.join(client, waiter, now + self._timeout)
 
     def leave(self, waiter: Waiter) -> None:
         """It waits no longer. Nothing for one that does not wait."""
-        place = self._places.pop(waiter, None)
+        place = self._places.get(waiter)
         if place is not None:
-            self.waiting[place.model].leave(place.client, waiter)
-            self._close_if_empty(place.model)
+            del self._places[waiter]
+            self.waiting[place.line].leave(place.client, waiter)
+            self._close_if_empty(place.line)
 
-    def offer(self, models: Iterable[str], now: float) -> None:
-        """There may be room for these: wake in order, until nobody can use it."""
-        for model in models:
-            while self._serve_one(model, now):
-                pass
+    def behind(self, ask: Ask) -> bool:
+        """Do others wait for what a newcomer asks for, so that it has to wait behind them?"""
+        if ask.model in self.waiting:
+            return True
+        return self.turns.crowded[0] != 0 and self.turns.elsewhere(ask.model)
+
+    def offer(self, service: Service, now: float) -> None:
+        """A place at this service was freed: those whose turn it is may have it, as long as there is one."""
+        lines = lines_of(service)
+        in_vain: set[str] = set()
+        while has_room(service, self._view):
+            turn = self.turns.next(lines, in_vain)
+            if turn is None:
+                return
+            if turn.worker != self._index:
+                self._ring(turn.worker, service.slot)
+                return
+            if not self._serve_one(turn.line, now):
+                in_vain.add(turn.line)
+            if turn.line in self.waiting:
+                self.turns.had(turn.line, now)
 
     def offer_all(self, now: float) -> None:
-        """Anything may have changed."""
-        self.offer(tuple(self.waiting), now)
+        """Anything may have changed, and whoever can use it may."""
+        for line in tuple(self.waiting):
+            while self._serve_one(line, now):
+                pass
 
     def sweep(self, now: float) -> None:
-        """Called a few times a second: deadlines."""
-        for model, line in tuple(self.waiting.items()):
+        """Called a few times a second: deadlines, and room that was made without a word."""
+        for name, line in tuple(self.waiting.items()):
             for waiter in line.late(now):
                 place = self._places.pop(waiter, None)
-                if place is not None:  # one that was late before may have ended others
+                if place is not None:  # one that was told before may have ended others
                     line.leave(place.client, waiter)
                     waiter.too_late()
-            self._close_if_empty(model)
+            self._close_if_empty(name)
+        self.offer_all(now)
+        self.turns.sweep(len(self._places), now)
 
-    def retry_after(self, model: str, now: float) -> int:
-        """Seconds after which it is worth asking for this model again, 1 to 60."""
-        line = self.waiting.get(model)
-        return line.retry_after(now) if line is not None else UNKNOWN
+    def retry_after(self, line: str, now: float) -> int:
+        """Seconds after which it is worth asking again for what is waited for in this line, 1 to 60."""
+        found = self.waiting.get(line)
+        return found.retry_after(now) if found is not None else UNKNOWN
 
-    def _serve_one(self, model: str, now: float) -> bool:
+    def _serve_one(self, name: str, now: float) -> bool:
         """Did anybody of this line go on?"""
-        line = self.waiting.get(model)
+        line = self.waiting.get(name)
         if line is None:
             return False
-        for waiter in line.heads(ASKED):
-            place = self._places[waiter]
-            if waiter.try_again():
+        for waiter in line.heads(ASKED if picky(name) else 1):
+            place = self._places.get(waiter)
+            if place is not None and waiter.try_again():
                 if self._places.get(waiter) is place:  # it may have come back already, at another place
                     del self._places[waiter]
                     line.go(place.client, waiter, now)
-                    self._close_if_empty(model)
+                    self._close_if_empty(name)
                 return True
         return False
 
-    def _close_if_empty(self, model: str) -> None:
-        line = self.waiting.get(model)
+    def _close_if_empty(self, name: str) -> None:
+        line = self.waiting.get(name)
         if line is not None and not line.size:
-            del self.waiting[model]
+            del self.waiting[name]
+            self.turns.ended(name, self.waiting)
+        self.turns.count(len(self._places))

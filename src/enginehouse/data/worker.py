@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, cast
 
 from enginehouse.core.config.router import RouterConfig
@@ -26,6 +27,7 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import CONTROL_SLOT, Shared, WorkerState
 from enginehouse.data import allocator, replies
 from enginehouse.data.access_log import AccessLog
+from enginehouse.data.bell import Bell
 from enginehouse.data.client_conn import ClientConn
 from enginehouse.data.control_link import REPORT_INTERVAL, ControlLink, follow_control
 from enginehouse.data.counters import Counters
@@ -35,7 +37,7 @@ from enginehouse.data.intake import read_plan
 from enginehouse.data.realtime import Realtime
 from enginehouse.data.request import Request
 from enginehouse.data.waiting import WaitingRoom
-from enginehouse.policy.choose import Choice, LoadView, line_at
+from enginehouse.policy.choose import Choice, LoadView
 from enginehouse.policy.table import Table, build
 from enginehouse.wire.errors import Dialect, Unreadable
 from enginehouse.wire.known_heads import KnownHeads
@@ -93,8 +95,10 @@ class Worker:
         self.pool = EnginePool(config)
         self.pool.retain((control,))
         self.counters = Counters(shared, index, config, lambda: self.now())
-        self.room = WaitingRoom(config)
-        self._freed: set[str] = set()
+        self.room = WaitingRoom(config, shared, index, self.loads, self._ring)
+        self._crowded = shared.crowded
+        self._freed: dict[int, Service] = {}
+        self._bell: Bell | None = None
         self.clients: set[ClientConn] = set()
         self.link: ControlLink | None = None
         # limits, ids
@@ -196,14 +200,25 @@ class Worker:
 
     def freed(self, service: Service) -> None:
         """A request to this service has ended: somebody who waits may have its place, when this step is over."""
-        if self.room.waiting:
+        if self.room.waiting or self._crowded[0]:
             if not self._freed:
                 asyncio.get_running_loop().call_soon(self._offer_freed)
-            self._freed.update(service.models, ("", line_at(service)))
+            self._freed[service.slot] = service
 
     def _offer_freed(self) -> None:
-        freed, self._freed = self._freed, set()
-        self.room.offer(freed & self.room.waiting.keys(), self.now())
+        freed, self._freed = self._freed, {}
+        for service in freed.values():
+            self.room.offer(service, self.now())
+
+    def _ring(self, worker: int, slot: int) -> None:
+        if self._bell is not None:
+            self._bell.ring(worker, slot)
+
+    def _rung(self, slot: int) -> None:
+        """Another worker says that it is our turn to take a place at a service."""
+        service = self.table.by_slot.get(slot)
+        if service is not None:
+            self.room.offer(service, self.now())
 
     def service_failed(self) -> None:
         """An attempt blamed its service: control hears of it now, not with the next beat."""
@@ -263,6 +278,7 @@ class Worker:
         it takes: another worker serves meanwhile.
         """
         loop = asyncio.get_running_loop()
+        self._bell = Bell(str(Path(wire_path).parent), self.index, self._rung)
         link = loop.create_task(follow_control(self, wire_path))
         beating = loop.create_task(self._beat_forever())
         with contextlib.suppress(TimeoutError):
@@ -288,6 +304,7 @@ class Worker:
             self.link.report()
         link.cancel()
         beating.cancel()
+        self._bell.close()
         self.pool.close()
 
     def end(self, *, successor: bool) -> None:

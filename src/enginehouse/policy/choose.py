@@ -17,6 +17,7 @@ from enginehouse.core.shared import Shared
 from enginehouse.policy.admission import with_room
 from enginehouse.policy.affinity import SHARDS, digest, home
 from enginehouse.policy.candidates import Chance, awake, candidates, usable
+from enginehouse.policy.line import line_at, line_for
 from enginehouse.policy.spread import smooth
 from enginehouse.policy.table import MANY, Entry, Table
 
@@ -69,7 +70,7 @@ class Busy(NamedTuple):
     """Nobody can now, but somebody may in a moment: all are at their caps, or none is ready."""
 
     line: str
-    """Where to wait: the model asked for ("" where none was), or one service's own line (`line_at`)."""
+    """Where to wait: the model asked for ("" where none was), or a line beside that one (`policy.line`)."""
     refusal: Refusal
     """What to answer where waiting is not possible."""
 
@@ -98,7 +99,7 @@ def choose(
     many = len(entry.services) > MANY
     found = _open(entry, _window(entry.rotation, turn) if many else (), ask, tried, view, now, rng, 0)
     if not found:
-        return _all_taken(table, ask, entry, found)
+        return _all_taken(table, ask, entry, tried, found)
     if len(found) == 1:
         return Choice(found[0], "only")
     if found is entry.services:
@@ -139,9 +140,16 @@ def _with_room(services: Sequence[Service], view: LoadView) -> Sequence[Service]
     return with_room(services, view.loads, view.capacity, view.learned)
 
 
-def _all_taken(table: Table, ask: Ask, entry: Entry, found: Sequence[Service] | None) -> Busy | Refusal:
+def has_room(service: Service, view: LoadView) -> bool:
+    """Is the service below its cap?"""
+    return bool(_with_room((service,), view))
+
+
+def _all_taken(
+    table: Table, ask: Ask, entry: Entry, tried: tuple[str, ...], found: Sequence[Service] | None
+) -> Busy | Refusal:
     refusal = _refusal(table, ask, entry)
-    return refusal if found is None else Busy(ask.model, refusal)
+    return refusal if found is None else Busy(line_for(ask.model, bool(tried)), refusal)
 
 
 def _not_ready(table: Table, ask: Ask, entry: Entry | None, tried: tuple[str, ...]) -> Busy | Refusal:
@@ -153,11 +161,6 @@ def _not_ready(table: Table, ask: Ask, entry: Entry | None, tried: tuple[str, ..
     if outcome is Outcome.NO_SERVICE and table.all_told and not table.known:
         return refusal
     return Busy(ask.model, refusal)
-
-
-def line_at(service: Service) -> str:
-    """The line of those whom this service alone can serve. No model is called so: names have no control characters."""
-    return service.name + "\n"
 
 
 def _refusal(table: Table, ask: Ask, entry: Entry | None) -> Refusal:
@@ -194,7 +197,7 @@ def _at_home(
     key = digest(ask.session)
     found = _open(entry, entry.shards[key % SHARDS] if entry.shards else (), ask, tried, view, now, rng, key)
     if not found:
-        return _all_taken(table, ask, entry, found)
+        return _all_taken(table, ask, entry, tried, found)
     return Choice(found[0], "only") if len(found) == 1 else Choice(home(key, found), "session")
 
 

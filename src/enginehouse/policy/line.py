@@ -1,6 +1,7 @@
 """Who waits for a model, and whose turn it is: clients take turns, the requests of one keep their order.
 
-Owns `Line`. May not live here: waking those that wait (`data.waiting`), clocks (times are arguments, in seconds).
+Owns `Line` and the names of lines. May not live here: waking those that wait (`data.waiting`), clocks (times are
+arguments, in seconds).
 """
 
 from __future__ import annotations
@@ -9,12 +10,37 @@ from collections import deque
 from math import ceil
 from typing import Final, Generic, TypeVar
 
+from enginehouse.core.fleet import Service
+
 T = TypeVar("T")
 
 #: Departures that the pace of a line is measured by.
 REMEMBERED: Final = 32
 #: Bounds of an estimate, and what is said where nothing is known. Seconds.
 LEAST, MOST, UNKNOWN = 1, 60, 5
+
+
+def line_for(model: str, tried: bool) -> str:
+    """The line of those that want a model, in which one is as good a next as any other; `tried`: of those that one of
+    its services has failed already, so that not every place helps them. No model has a control character in its name.
+    """
+    return model + "\n" if tried else model
+
+
+def line_at(service: Service) -> str:
+    """The line of those whom this service alone can serve."""
+    return "\n" + service.name
+
+
+def picky(line: str) -> bool:
+    """Does a place that helps nobody at the head of the line perhaps help those behind?"""
+    return line.endswith("\n")
+
+
+def lines_of(service: Service) -> list[str]:
+    """Every line in which a place at this service may be waited for."""
+    models = ("", *service.models)
+    return [line_at(service), *models, *[line_for(model, True) for model in models]]
 
 
 class Line(Generic[T]):
