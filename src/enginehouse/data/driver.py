@@ -76,14 +76,12 @@ class Driver:
         """Take the first step."""
         self._do(self._exchange.handle(_ASKED))
 
-    # -- commands ------------------------------------------------------------------------------------------------------
-
     def _choose(self, tried: tuple[str, ...]) -> Choice | Refusal:
         worker, ask = self._worker, self._plan.ask
         if self._plan.own:
             return worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
-        now, turn = worker.now(), worker.turn(ask.model, not tried)
-        found = choose(worker.table, ask, tried, worker.loads, now, turn, worker.rng)
+        turn = worker.turn(ask.model, not tried)
+        found = choose(worker.table, ask, tried, worker.loads, worker.now(), turn, worker.rng)
         return found.refusal if isinstance(found, Busy) else found
 
     def _do(self, command: Command) -> None:
