@@ -39,6 +39,11 @@ class Turns:
         self.crowded = shared.crowded
         """One item: 0 where nobody waits anywhere; true again at the latest a sweep after somebody does."""
 
+    @property
+    def others(self) -> int:
+        """How many other workers there are."""
+        return len(self._others)
+
     def began(self, line: str, now: float) -> None:
         """The first of a line waits: its turn comes after those of lines that wait already."""
         place = place_of(line)

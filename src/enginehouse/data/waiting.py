@@ -39,10 +39,10 @@ class _Place(NamedTuple):
 
 
 class WaitingRoom:
-    """All lines of one worker. `ring(worker, slot)` tells another worker that a place at a service is its to take."""
+    """All lines of one worker. `ring(worker, slot, hops)` tells another one that it may have a place at a service."""
 
     def __init__(
-        self, config: RouterConfig, shared: Shared, index: int, view: LoadView, ring: Callable[[int, int], None]
+        self, config: RouterConfig, shared: Shared, index: int, view: LoadView, ring: Callable[[int, int, int], None]
     ) -> None:
         self._size = config.queue_size
         self._timeout = config.queue_timeout
@@ -81,8 +81,11 @@ class WaitingRoom:
             return True
         return self.turns.crowded[0] != 0 and self.turns.elsewhere(ask.model)
 
-    def offer(self, service: Service, now: float) -> None:
-        """A place at this service was freed: those whose turn it is may have it, as long as there is one."""
+    def offer(self, service: Service, now: float, hops: int = 0) -> None:
+        """A place at this service was freed: those whose turn it is may have it, as long as there is one.
+
+        `hops`: so many workers could not use it already. When none can, it stays free until the sweep.
+        """
         lines = lines_of(service)
         in_vain: set[str] = set()
         while has_room(service, self._view):
@@ -90,9 +93,12 @@ class WaitingRoom:
             if turn is None:
                 return
             if turn.worker != self._index:
-                self._ring(turn.worker, service.slot)
+                if hops <= self.turns.others:
+                    self._ring(turn.worker, service.slot, hops + 1)
                 return
-            if not self._serve_one(turn.line, now):
+            if self._serve_one(turn.line, now):
+                hops = 0
+            else:
                 in_vain.add(turn.line)
             if turn.line in self.waiting:
                 self.turns.had(turn.line, now)

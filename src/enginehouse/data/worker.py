@@ -210,15 +210,15 @@ class Worker:
         for service in freed.values():
             self.room.offer(service, self.now())
 
-    def _ring(self, worker: int, slot: int) -> None:
+    def _ring(self, worker: int, slot: int, hops: int) -> None:
         if self._bell is not None:
-            self._bell.ring(worker, slot)
+            self._bell.ring(worker, slot, hops)
 
-    def _rung(self, slot: int) -> None:
+    def _rung(self, slot: int, hops: int) -> None:
         """Another worker says that it is our turn to take a place at a service."""
         service = self.table.by_slot.get(slot)
         if service is not None:
-            self.room.offer(service, self.now())
+            self.room.offer(service, self.now(), hops)
 
     def service_failed(self) -> None:
         """An attempt blamed its service: control hears of it now, not with the next beat."""
@@ -278,7 +278,8 @@ class Worker:
         it takes: another worker serves meanwhile.
         """
         loop = asyncio.get_running_loop()
-        self._bell = Bell(str(Path(wire_path).parent), self.index, self._rung)
+        with contextlib.suppress(OSError):  # without it, others find out by their sweep
+            self._bell = Bell(str(Path(wire_path).parent), self.index, self._rung)
         link = loop.create_task(follow_control(self, wire_path))
         beating = loop.create_task(self._beat_forever())
         with contextlib.suppress(TimeoutError):
@@ -304,7 +305,8 @@ class Worker:
             self.link.report()
         link.cancel()
         beating.cancel()
-        self._bell.close()
+        if self._bell is not None:
+            self._bell.close()
         self.pool.close()
 
     def end(self, *, successor: bool) -> None:
