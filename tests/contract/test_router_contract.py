@@ -31,6 +31,10 @@ SERVICE = {
     "weight": int,
     "models": list,
     "metadata": dict,
+    # added to what was inherited
+    "server_error_count": int,
+    "rejection_count": int,
+    "ejection_count": int,
 }
 
 

@@ -15,7 +15,7 @@ from tests.registry.running import service
 OWN_PATHS = ["/health", "/status", "/services", "/stats", "/models", "/v1/models", "/v1/models/x"]
 SERVICE_KEYS = {
     "name", "host", "port", "url", "babysitter_url", "healthy", "request_count", "error_count", "response_time",
-    "weight", "models", "metadata",
+    "weight", "models", "metadata", "server_error_count", "rejection_count", "ejection_count",
 }  # fmt: skip
 
 
@@ -74,6 +74,9 @@ async def test_services_and_stats_have_the_inherited_shape(short_dir: Path) -> N
                             "healthy": True,
                             "request_count": 0,
                             "error_count": 0,
+                            "server_error_count": 0,
+                            "rejection_count": 0,
+                            "ejection_count": 0,
                             "response_time": 0.0,
                             "weight": 1,
                             "models": ["m"],

@@ -82,7 +82,7 @@ def test_a_suspicion_is_over_when_a_probe_passed() -> None:
 def test_a_service_that_was_down_is_up_at_once_when_a_probe_passes_and_its_ejection_ends() -> None:
     health = play(ProbePassed(), RequestsFailed(), Ejected(30.0), REFUSED)
     assert not health.up
-    assert health.handle(ProbePassed(), 2.0) == [Readmit()]
+    assert health.handle(ProbePassed(), 2.0) == [Readmit(slowly=True)]
     assert health.state is State.UP
 
 
@@ -107,7 +107,7 @@ def test_a_withdrawn_service_is_not_brought_back_by_a_probe_but_by_its_registrat
     health = play(ProbePassed(), STOPPED, ProbePassed())
     assert health.state is State.WITHDRAWN
     assert "stopped" in health.reason
-    assert health.handle(Confirmed(), 0.0) == [Readmit(), Probe()]
+    assert health.handle(Confirmed(), 0.0) == [Readmit(slowly=True), Probe()]
     assert health.up
 
 

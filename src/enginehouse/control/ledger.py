@@ -22,6 +22,9 @@ class Count(NamedTuple):
     errors: int = 0
     answered: int = 0
     first_byte_seconds: float = 0.0
+    rejections: int = 0
+    failed: int = 0
+    ejections: int = 0
 
     @property
     def response_time(self) -> float:
@@ -35,6 +38,9 @@ class Count(NamedTuple):
             self.errors + count.errors,
             self.answered + count.answered,
             self.first_byte_seconds + count.first_byte_seconds,
+            self.rejections + count.rejections,
+            self.failed + count.failed,
+            self.ejections + count.ejections,
         )
 
 

@@ -35,6 +35,7 @@ from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet, Report
 from enginehouse.core.shared import CONTROL_SLOT, Shared
 from enginehouse.machines.health import Command, Ejected, Readmit, RequestsFailed, State
+from enginehouse.policy.ejection import Rules
 
 #: Seconds that changes are collected before a fleet is made of them.
 COALESCE = 0.01
@@ -125,6 +126,7 @@ class Control:
         self._resolve_interval = config.resolve_interval
         self._accesses = accesses
         self._shared = shared
+        self._rules = Rules(config)
         self._informed = asyncio.Event()
         """Every source has answered, and every service was looked at once."""
         self._changed = asyncio.Event()
@@ -175,7 +177,10 @@ class Control:
 
     def _obey(self, entry: Entry, command: Command) -> None:
         if isinstance(command, Readmit):
+            standing = self._shared.standing(entry.slot)
             self._shared.readmit(entry.slot)
+            if command.slowly:
+                self._shared.put(entry.slot, self._rules.back(standing, time.monotonic()))
         else:
             self.prober.poke(entry)
 

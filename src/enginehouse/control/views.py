@@ -17,6 +17,7 @@ from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.record import default_url
 from enginehouse.core.shared import Shared
+from enginehouse.machines.health import TOO_MANY
 
 
 class Views:
@@ -41,9 +42,10 @@ class Views:
 
     def is_healthy(self, entry: Entry) -> bool:
         """Control's verdict, which the workers have been told of: who sees a model here can ask for it. And no worker
-        has ejected it."""
+        has ejected it, or waits for the trial that shows how it does."""
         told = entry.up and self._publisher.tells_of(entry.slot, entry.generation)
-        return told and self._shared.ejected_until[entry.slot] <= self._clock()
+        standing, now = self._shared.standing(entry.slot), self._clock()
+        return told and standing.ejected_until <= now and standing.undecided_until <= now
 
     def health(self, status: str) -> dict[str, Any]:
         """`GET /health` ("healthy") and `GET /status` ("running")."""
@@ -135,13 +137,16 @@ class Views:
             "weight": record.weight,
             "models": entry.models,
             "metadata": record.metadata,
+            "server_error_count": count.failed,
+            "rejection_count": count.rejections,
+            "ejection_count": count.ejections,
         }
 
     def _details(self, entry: Entry) -> dict[str, Any]:
         missing = self._roster.missing_since(entry)
         reason = entry.health.reason
         if entry.up and not self.is_healthy(entry):
-            reason = reason or "too many requests failed in a row"
+            reason = reason or TOO_MANY
         return {
             "source": entry.source,
             "state": entry.health.state.value,
@@ -149,6 +154,22 @@ class Views:
             "in_flight": self._shared.load(entry.slot),
             "addresses": entry.addresses,
             "missing_for": None if missing is None else self._clock() - missing,
+            **self._standing(entry),
+        }
+
+    def _standing(self, entry: Entry) -> dict[str, Any]:
+        """What its requests have brought it: seconds that are left, None for what does not hold."""
+        standing, now = self._shared.standing(entry.slot), self._clock()
+
+        def left(until: float) -> float | None:
+            return until - now if until > now else None
+
+        return {
+            "ejected_for": left(standing.ejected_until),
+            "ejections_in_a_row": standing.level,
+            "trial_for": left(standing.undecided_until),
+            "slow_start_for": left(standing.slow_until),
+            "rests_for": left(self._shared.rest_until[entry.slot]),
         }
 
 

@@ -1,9 +1,9 @@
 """The memory that the processes of one router share: layout and access, on a buffer somebody else mapped.
 
-Owns: `Shared`: per worker a beat, a state, a row of loads and the turns of its lines; per service its `Standing`, its
-rest and a learned cap; the table of remembered ids. Races are benign by construction: every row and beat has one
-writer, two processes that change a standing at once have seen the same and write nearly the same, and a torn id entry
-fails its generation check.
+Owns: `Shared`: per worker a beat, a state, a row of loads, the turns of its lines and what it saw fail; per service its
+`Standing`, its rest and a learned cap; the table of remembered ids. Races are benign by construction: every row and
+beat has one writer, two processes that change a standing at once have seen the same and write nearly the same, and a
+torn id entry fails its generation check.
 May not live here: mapping the memory (`supervisor`, `app`), what a standing becomes (`policy.ejection`), clocks (times
 are arguments, monotonic seconds, which on one host mean the same in every process).
 """
@@ -36,10 +36,11 @@ _LEARNED = _LOADS + 4 * MAX_WORKERS * MAX_SERVICES
 _WAITING = _LEARNED + 8 * MAX_SERVICES
 _CROWDED = _WAITING + 8 * MAX_WORKERS
 _TURNS = _CROWDED + 8
+_TALLIES = _TURNS + 8 * MAX_WORKERS * LINES
 #: Row of the router's own paths, which workers proxy to control as to any other service; never given to a service.
 CONTROL_SLOT = MAX_SERVICES - 1
 #: Bytes to map.
-SIZE = _TURNS + 8 * MAX_WORKERS * LINES
+SIZE = _TALLIES + 8 * MAX_WORKERS * MAX_SERVICES
 
 
 class WorkerState(enum.IntEnum):
@@ -102,6 +103,9 @@ class Shared:
         self.turns: list[memoryview[float]] = [row.cast("d") for row in turns]
         """`turns[worker][line]`: when that worker's line last had its turn, 0 while nobody waits in it."""
 
+        tallies = [part(_TALLIES + w * 8 * MAX_SERVICES, 8 * MAX_SERVICES) for w in range(MAX_WORKERS)]
+        self._tallies = [row.cast("Q") for row in tallies]
+
     def load(self, slot: int, workers: int = MAX_WORKERS) -> int:
         """Requests in flight on a service, over the first `workers` workers."""
         return sum([row[slot] for row in self.loads[:workers]])
@@ -113,10 +117,12 @@ class Shared:
 
     def forget_worker(self, worker: int) -> None:
         """Drop a dead worker's row: what it had in flight is gone with its connections."""
-        row = self.loads[worker]
+        row, tallies = self.loads[worker], self._tallies[worker]
         for slot in range(MAX_SERVICES):
             if row[slot]:
                 row[slot] = 0
+            if tallies[slot]:
+                tallies[slot] = 0
         turns = self.turns[worker]
         for line in range(LINES):
             turns[line] = 0.0
@@ -158,6 +164,15 @@ class Shared:
     def _stir(self, until: float) -> None:
         if until > self.latest_ejection[0]:
             self.latest_ejection[0] = until
+
+    def note(self, worker: int, slot: int, ended: int, failed: int) -> None:
+        """What this worker saw end on a service lately, and fail: one word, so that the two belong together."""
+        self._tallies[worker][slot] = ended << 32 | failed
+
+    def noted(self, slot: int) -> tuple[int, int]:
+        """(ended, failed) as all workers have noted them."""
+        words = [row[slot] for row in self._tallies]
+        return sum([word >> 32 for word in words]), sum([word & 0xFFFFFFFF for word in words])
 
     def remember(self, digest: int, slot: int, generation: int) -> None:
         """Note which service made an id. `digest` is a 64-bit hash that is the same in every process, never 0."""

@@ -1,8 +1,7 @@
-"""What a worker counts, and the passive side of health: what requests showed puts a service out, or brings it back.
+"""What a worker counts, and what attempts that begin and end mean for the health of their services.
 
-Owns: load rows (taken and released here only), cumulative counts per service, which service this worker has on trial.
-May not live here: probes and verdicts (control), what being put out means (`policy.ejection`), the memory itself
-(`core.shared`).
+Owns: load rows (taken and released here only), cumulative counts per service, the failures to report. May not live
+here: what follows for a service (`passive_health`), probes and verdicts (control).
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from typing import Final
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Failure, Report, Service, ServiceCount
 from enginehouse.core.outcome import Outcome
-from enginehouse.core.shared import CONTROL_SLOT, Shared, Standing
-from enginehouse.policy.ejection import Rules, is_undecided
+from enginehouse.core.shared import Shared
+from enginehouse.data.passive_health import PassiveHealth
+from enginehouse.policy.outliers import TICK, Tally, Window
 
 _ANSWERED: Final = Outcome.ANSWERED
 _REJECTED: Final = Outcome.REJECTED
 #: Failures kept for one report; control probes once, however many there were.
-MAX_FAILURES = 64
-#: Seconds that a service rests which does not say for how long, and the longest that one may ask for.
-USUAL_REST = 1.0
-MAX_REST = 10.0
+MAX_FAILURES: Final = 64
+#: What control is told of an ejection, in place of an outcome.
+EJECTED: Final = "ejected"
 
 
 class _Count:
@@ -35,8 +34,10 @@ class _Count:
         "failed",
         "first_byte_seconds",
         "generation",
+        "neutral",
         "rejections",
         "requests",
+        "window",
     )
 
     def __init__(self, generation: int) -> None:
@@ -48,36 +49,41 @@ class _Count:
         self.rejections = 0
         self.failed = 0
         self.ejections = 0
+        self.neutral = 0
+        """Requests that ended without showing how the service does."""
+        self.window = Window()
+
+    def tally(self) -> Tally:
+        """Requests that showed how the service does, and those that showed it badly."""
+        return Tally(self.requests - self.neutral, self.errors + self.failed)
 
 
 class Counters:
-    """All counts of one worker. `row` is this worker's line of loads, its own to write.
-
-    `clock` gives the seconds of the ejections; it is read only where a service has been ejected.
-    """
+    """All counts of one worker. `row` is its line of loads, its own to write. `clock`: as in `PassiveHealth`."""
 
     def __init__(self, shared: Shared, index: int, config: RouterConfig, clock: Callable[[], float]) -> None:
         self._shared = shared
         self._index = index
-        self._max_errors = config.max_errors
-        self._rules = Rules(config)
-        self._clock = clock
         self._levels = shared.levels
         self._streaks = shared.streaks
         self._counts: dict[int, _Count] = {}
         self._failures: list[Failure] = []
-        self._members: tuple[int, ...] = ()
-        self.trials: dict[int, float] = {}
-        """Slots of services that this worker has on trial, with the deadline it has set; mostly empty."""
+        self._clock = clock
+        self._health = PassiveHealth(shared, config, clock, self._ejected)
+        self._ticked = 0.0
+        self.trials = self._health.trials
+        """Slots of the services that this worker has on trial; mostly empty."""
         self.row = shared.loads[index]
         self.changed = False
+
+    # -- attempts ------------------------------------------------------------------------------------------------------
 
     def take(self, service: Service) -> None:
         """An attempt begins: counted before anything is awaited. It may be the trial of a service that was out."""
         slot = service.slot
         self.row[slot] += 1
         if self._levels[slot]:
-            self._try_out(slot)
+            self._health.taken(slot)
 
     def release(
         self,
@@ -92,7 +98,7 @@ class Counters:
 
         `now` is the clock of the ejections. `first_byte_after` is in seconds, negative when no byte came. `failed`: the
         engine's answer has a status of 500 or above. Without `charge` the blame is held back until `charge()` is
-        called, if ever. Returns whether control should look at the service now, which no blame is needed for.
+        called, if ever. Returns whether the outcome blames the service: a reason for control to look, charged or not.
         """
         slot = service.slot
         self.row[slot] -= 1
@@ -108,39 +114,70 @@ class Counters:
             elif self._streaks[slot]:
                 self._streaks[slot] = 0
             if self.trials and slot in self.trials:
-                self._decide(service, not failed, now)
+                self._health.decided(service, not failed, now)
             return False
         if outcome.row.blames:
-            if len(self._failures) < MAX_FAILURES:
-                self._failures.append(Failure(slot, service.generation, outcome.value))
+            self._tell(service, outcome.value)
             if charge:
-                self._blame(service, count, now)
+                count.errors += 1
+                self._health.blamed(service, now)
+            else:
+                count.neutral += 1
             return True
+        count.neutral += 1
         if outcome is _REJECTED:
             count.rejections += 1
         if slot in self.trials:
-            self._retry(slot, now)
+            self._health.undecided(slot, now)
         return False
 
     def charge(self, service: Service, outcome: Outcome, now: float) -> None:
         """The blame for an attempt released without it is due now."""
         if outcome.row.blames:
             self.changed = True
-            self._blame(service, self._count(service), now)
+            count = self._count(service)
+            count.errors += 1
+            count.neutral -= 1
+            self._health.blamed(service, now)
 
     def release_uncounted(self, service: Service) -> None:
         """The attempt met a connection that the engine had already closed: not a request, not a failure."""
         slot = service.slot
         self.row[slot] -= 1
         if slot in self.trials:
-            self._retry(slot, self._clock())
+            self._health.undecided(slot, self._clock())
 
     def rest(self, service: Service, seconds: float, now: float) -> None:
-        """The engine has answered that it can take nothing now: others go first for a while.
+        """The engine answered that it can take nothing now: others go first for a while, at most `MAX_REST`.
 
         `seconds`: its `Retry-After`, negative where it named none.
         """
-        self._shared.rest(service.slot, now + (min(seconds, MAX_REST) if seconds >= 0 else USUAL_REST))
+        self._health.rest(service.slot, seconds, now)
+
+    # -- the sweep, reports, fleets ------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Called with every sweep: once a second, compare the services' shares of failures.
+
+        Every worker notes in the shared memory what it saw, and looks at what all saw if it saw a failure itself.
+        """
+        if now - self._ticked < TICK:
+            return
+        self._ticked = now
+        undecided_until = self._shared.undecided_until
+        bad = False
+        for slot, count in self._counts.items():
+            window = count.window
+            before = window.total
+            if undecided_until[slot] > now:
+                window.clear(count.tally())
+            else:
+                window.tick(count.tally())
+            if window.total != before:
+                self._shared.note(self._index, slot, window.total.ended, window.total.failed)
+            bad = bad or window.total.failed > 0
+        if bad:
+            self._health.compare(now)
 
     def report(self, epoch: int, fleet_version: int) -> Report:
         """Everything so far, and the failures since the last report."""
@@ -166,12 +203,8 @@ class Counters:
         """A new fleet, by slot. Counts of incarnations that are gone are dropped, so that the table stays bounded."""
         for slot in [s for s, c in self._counts.items() if s not in services or services[s].generation != c.generation]:
             del self._counts[slot]
-            self.trials.pop(slot, None)
-        self._members = tuple(
-            [slot for slot, service in services.items() if service.up and service.inference and slot != CONTROL_SLOT]
-        )
-
-    # -- what requests show --------------------------------------------------------------------------------------------
+            self._shared.note(self._index, slot, 0, 0)
+        self._health.use(services)
 
     def _count(self, service: Service) -> _Count:
         count = self._counts.get(service.slot)
@@ -179,60 +212,11 @@ class Counters:
             count = self._counts[service.slot] = _Count(service.generation)
         return count
 
-    def _blame(self, service: Service, count: _Count, now: float) -> None:
-        """A failure, which decides a trial; what was under way when the service was put out shows nothing new."""
-        slot = service.slot
-        count.errors += 1
-        if slot in self.trials:
-            self._decide(service, False, now)
-        elif self._shared.ejected_until[slot] <= now:
-            streak = self._streaks[slot] + 1
-            self._streaks[slot] = streak
-            if streak >= self._max_errors:
-                self.eject(service, now)
+    def _tell(self, service: Service, what: str) -> None:
+        if len(self._failures) < MAX_FAILURES:
+            self._failures.append(Failure(service.slot, service.generation, what))
 
-    def eject(self, service: Service, now: float) -> None:
-        """Put the service out, unless it is, or as many are as may be."""
-        slot = service.slot
-        self._streaks[slot] = 0
-        others = [is_undecided(self._shared.standing(member), now) for member in self._members if member != slot]
-        if slot in self._members and self._shared.ejected_until[slot] <= now and self._rules.room(others):
-            self._put_out(service, self._shared.standing(slot), now)
-
-    def _put_out(self, service: Service, standing: Standing, now: float) -> None:
-        self._shared.put(service.slot, self._rules.put_out(standing, now))
+    def _ejected(self, service: Service) -> None:
         self._count(service).ejections += 1
-
-    # -- trials --------------------------------------------------------------------------------------------------------
-
-    def _try_out(self, slot: int) -> None:
-        """A request goes to a service that was put out not long ago: the first one is its trial."""
-        now, standing = self._clock(), self._shared.standing(slot)
-        if not is_undecided(standing, now):
-            if self._rules.forgotten(standing, now):
-                self._levels[slot] = 0
-        elif standing.ejected_until <= now:
-            standing = self._rules.on_trial(standing, now)
-            self._shared.put(slot, standing)
-            self.trials[slot] = standing.ejected_until
-        else:  # everybody is out, so all are used: what this one shows is as good as a trial
-            self.trials.setdefault(slot, 0.0)
-
-    def _decide(self, service: Service, well: bool, now: float) -> None:
-        """The first attempt that ends on a service on trial decides, also one that began before."""
-        slot = service.slot
-        deadline = self.trials.pop(slot)
-        standing = self._shared.standing(slot)
-        if not is_undecided(standing, now):
-            return
-        if well:
-            self._shared.put(slot, self._rules.back(standing, now))
-        elif standing.ejected_until == deadline:
-            self._put_out(service, standing, now)
-
-    def _retry(self, slot: int, now: float) -> None:
-        """The trial ended and showed nothing, as when its client left."""
-        deadline = self.trials.pop(slot)
-        standing = self._shared.standing(slot)
-        if standing.ejected_until == deadline:
-            self._shared.put(slot, self._rules.due(standing, now))
+        self._tell(service, EJECTED)
+        self.changed = True

@@ -265,6 +265,7 @@ class Worker:
         )  # room may have been made without a word: by a worker that died, an ejection that ended
         self.pool.sweep(now)
         self.access_log.flush(now)
+        self.counters.tick(now)
         if self.link is not None and self.counters.changed and now - self._reported_at >= self._report_interval:
             self._reported_at = now
             self.link.report()

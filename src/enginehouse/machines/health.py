@@ -1,8 +1,8 @@
 """A service's health, as router control judges it. Decides only; the prober and the roster carry out.
 
-Owns: `Health`, its events (past tense) and its commands (imperative). The streak of failed *requests* is counted by the
-workers, who eject through shared memory; here an ejection is an event. May not live here: probing, clocks (`now` is an
-argument, monotonic seconds), membership in the fleet.
+Owns: `Health`, its events (past tense) and its commands (imperative). What failed *requests* mean is judged by the
+workers, who eject through shared memory (`policy.ejection`); here an ejection is an event. May not live here: probing,
+clocks (`now` is an argument, monotonic seconds), membership in the fleet.
 
     UNKNOWN --probe passed, confirmed--> UP --max_errors probes failed, or one refused after a suspicion--> DOWN
     DOWN --probe passed--> UP            UP --ejected--> EJECTED --probe passed after its time--> UP
@@ -22,6 +22,9 @@ FIRST_DELAY = 0.5
 #: A service is found again at the latest after half the time it was away.
 GROWTH = 1.5
 
+#: Why a service is ejected: failures in a row, or a share of failures far above that of the others.
+TOO_MANY = "too many of its requests failed"
+
 
 class ProbePassed(NamedTuple):
     """The engine answered that it is well."""
@@ -39,7 +42,7 @@ class RequestsFailed(NamedTuple):
 
 
 class Ejected(NamedTuple):
-    """A worker ejected the service until then (monotonic seconds): too many requests failed in a row."""
+    """A worker ejected the service until then (monotonic seconds): too many of its requests failed."""
 
     until: float
 
@@ -63,6 +66,9 @@ class Probe(NamedTuple):
 
 class Readmit(NamedTuple):
     """End an ejection: what it was for is over."""
+
+    slowly: bool = False
+    """It was away, so its caches are cold: it gets a growing part of its requests at first."""
 
 
 Command = Probe | Readmit
@@ -141,7 +147,7 @@ class Health:
 
     def _return(self, event: Event, now: float) -> list[Command]:
         """Up at once, whatever the requests of its bad time led to."""
-        return [*self._pass(event, now), Readmit()]
+        return [*self._pass(event, now), Readmit(slowly=True)]
 
     def _serve_out(self, event: Event, now: float) -> list[Command]:
         """A passed probe does not end an ejection: the requests failed although probes passed."""
@@ -164,14 +170,15 @@ class Health:
 
     def _eject(self, event: Event, now: float) -> list[Command]:
         assert isinstance(event, Ejected)
-        self.state, self.reason = State.EJECTED, "too many requests failed in a row"
+        self.state, self.reason = State.EJECTED, TOO_MANY
         self.until = max(self.until, event.until)
         return []
 
     def _trust(self, event: Event, now: float) -> list[Command]:
         """Its babysitter has seen the engine answer: requests now, and a probe to see that we reach it, too."""
+        slowly = self.state is State.WITHDRAWN
         self.state, self.failures, self.reason, self._suspected = State.UP, 0, "", True
-        return [Readmit(), Probe()]
+        return [Readmit(slowly), Probe()]
 
     def _withdraw(self, event: Event, now: float) -> list[Command]:
         assert isinstance(event, Withdrawn)

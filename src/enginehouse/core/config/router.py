@@ -63,6 +63,12 @@ class RouterConfig(Config, frozen=True):
     ] = 30.0
     health_timeout: Annotated[float, option("a probe slower than this has failed", unit="s", gt=0)] = 5.0
     max_errors: Annotated[int, option("consecutive failures before a service is ejected", ge=1)] = 3
+    outlier_margin: Annotated[
+        float,
+        option(
+            "a service whose share of failed requests is this much above the others' is ejected; 1: none", gt=0, le=1
+        ),
+    ] = 0.3
     ejection_time: Annotated[
         float,
         option("an ejected service gets no requests for this long, twice as long each further time", unit="s", gt=0),
