@@ -68,6 +68,7 @@ _ONLY: dict[str, tuple[object, ...]] = {
     "tool_choice": ("auto", "none"),
     "modalities": (["text"],),
     "response_format": ({"type": "text"},),
+    "repetition_penalty": (1,),  # SGLang: of the answer's tokens only
 }
 
 
