@@ -33,7 +33,7 @@ LIMITS = BabysitterLimits(
     drain_timeout=10.0,
     stop_timeout=10.0,
 )
-RUN, DEGRADED = Publish("running"), Publish("degraded")
+RUN, DEGRADED, LEAVING = Publish("running"), Publish("degraded"), Publish("draining")
 START, PASSED, MISSED = Event.START_REQUESTED, Event.PROBE_PASSED, Event.PROBE_FAILED
 EXITED, ELAPSED, IDLE, STOP = Event.EXITED, Event.TIME_ELAPSED, Event.BECAME_IDLE, Event.STOP_REQUESTED
 
@@ -64,14 +64,14 @@ def ready() -> Play:
     return Play().expect((START, [Spawn()], State.STARTING), (PASSED, [RUN], State.READY))
 
 
-def test_an_engine_is_registered_when_a_probe_passes_and_withdrawn_drained_and_terminated_on_a_stop() -> None:
+def test_an_engine_is_registered_when_a_probe_passes_and_on_a_stop_drained_then_withdrawn_and_terminated() -> None:
     Play().expect(
         (START, [Spawn()], State.STARTING),
         (MISSED, [], State.STARTING),
         (PASSED, [RUN], State.READY),
         (PASSED, [], State.READY),
-        (STOP, [Withdraw(), Drain()], State.DRAINING),
-        (IDLE, [Terminate()], State.STOPPING),
+        (STOP, [LEAVING, Drain()], State.DRAINING),
+        (IDLE, [Withdraw(), Terminate()], State.STOPPING),
         (EXITED, [], State.STOPPED),
         (STOP, [], State.STOPPED),
     )
@@ -180,8 +180,8 @@ def test_an_engine_that_hangs_for_good_is_killed_and_restarted() -> None:
 
 
 def test_sigterm_is_repeated_before_sigkill() -> None:
-    play = ready().expect((STOP, [Withdraw(), Drain()], State.DRAINING))
-    play.expect((ELAPSED, [Terminate()], State.STOPPING))
+    play = ready().expect((STOP, [LEAVING, Drain()], State.DRAINING))
+    play.expect((ELAPSED, [Withdraw(), Terminate()], State.STOPPING))
     begun = play.now
     play.expect((ELAPSED, [Terminate()], State.STOPPING))
     assert play.now == begun + 4.0
@@ -192,8 +192,8 @@ def test_sigterm_is_repeated_before_sigkill() -> None:
 
 def test_every_further_request_to_stop_hurries() -> None:
     ready().expect(
-        (STOP, [Withdraw(), Drain()], State.DRAINING),
-        (STOP, [Terminate()], State.STOPPING),
+        (STOP, [LEAVING, Drain()], State.DRAINING),
+        (STOP, [Withdraw(), Terminate()], State.STOPPING),
         (STOP, [Kill()], State.STOPPING),
         (EXITED, [], State.STOPPED),
     )
@@ -211,7 +211,7 @@ def test_a_stop_while_waiting_for_a_restart_is_the_end() -> None:
 
 
 def test_a_crash_while_stopping_is_not_restarted() -> None:
-    ready().expect((STOP, [Withdraw(), Drain()], State.DRAINING), (EXITED, [], State.STOPPED))
+    ready().expect((STOP, [LEAVING, Drain()], State.DRAINING), (EXITED, [Withdraw()], State.STOPPED))
 
 
 def test_a_stop_while_a_hanging_engine_is_being_killed_does_not_restart_it() -> None:
@@ -250,7 +250,7 @@ def test_whatever_the_order_of_events_the_registration_follows_the_state_and_one
                     assert alive
                 case GiveUp():
                     assert not alive
-        assert registered == (child.state in (State.READY, State.DEGRADED))
+        assert registered == (child.state in (State.READY, State.DEGRADED, State.DRAINING))
         assert alive == (child.state not in (State.STOPPED, State.BACKOFF, State.FAILED))
         assert child.restarts <= 3
         assert (child.wake_at is None) == (

@@ -78,7 +78,7 @@ def test_nobody_may_change_what_does_not_exist() -> None:
 
 
 def change(entry: Entry, **fields: object) -> Entry:
-    return amend(entry, fields, allow_networks=(), revision=9, wall=7.0)
+    return amend(entry, fields, entry.lease, allow_networks=(), revision=9, wall=7.0)
 
 
 def test_amending_replaces_fields_and_derives_again_what_was_derived() -> None:

@@ -75,6 +75,11 @@ def babysitter_record(config: BabysitterConfig, host: str) -> Record:
     return _record(config.name, host, config.port + 1, "running", metadata)
 
 
+def engine_name(config: BabysitterConfig) -> str:
+    """Under which the engine is registered."""
+    return f"{config.name}-server"
+
+
 def engine_record(config: BabysitterConfig, host: str, status: str, models: list[dict[str, Any]]) -> Record:
     """What is registered for the engine: generated metadata, `[metadata]` of the configuration laid over it.
 
@@ -92,7 +97,7 @@ def engine_record(config: BabysitterConfig, host: str, status: str, models: list
         }
         metadata = generated | config.metadata
         try:
-            return _record(f"{config.name}-server", host, config.port, status, metadata, config.weight)
+            return _record(engine_name(config), host, config.port, status, metadata, config.weight)
         except RecordError:
             if not ids:
                 raise

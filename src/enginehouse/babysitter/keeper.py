@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -20,8 +20,8 @@ from enginehouse.babysitter.logs import Output
 from enginehouse.babysitter.process import CannotStart, Process, spawn
 from enginehouse.babysitter.readiness import Prober, Ready
 from enginehouse.core.config.babysitter import BabysitterConfig
+from enginehouse.core.record import RUNNING
 from enginehouse.machines.child import (
-    RUNNING,
     Child,
     Command,
     Drain,
@@ -67,7 +67,9 @@ class Keeper:
         output: Output,
         announcer: Announcer,
         say: Callable[[str], None],
+        drained: Callable[[], Awaitable[bool | None]],
     ) -> None:
+        """`drained`: whether the router has nothing left for the engine, None where it does not tell."""
         self.child = Child(config.babysitter)
         self.models: list[dict[str, Any]] = []
         self.body = b""
@@ -78,6 +80,7 @@ class Keeper:
         self._output = output
         self._announcer = announcer
         self._say = say
+        self._drained = drained
         self._process: Process | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._spawned_at = 0.0
@@ -226,7 +229,7 @@ class Keeper:
             self._announcer.publish(RUNNING, self.models)
 
     async def _watch_idle(self) -> None:
-        """Idle is who was idle twice: a request may be on its way from a router that does not know yet."""
+        """Idle is who was idle twice: a request may be on its way from a client, or a router that does not tell."""
         times = 0
         while times < 2:
             await asyncio.sleep(IDLE_POLL)
@@ -234,7 +237,8 @@ class Keeper:
                 metrics = await self._prober.text("/metrics")
             except (aiohttp.ClientError, OSError, TimeoutError):
                 metrics = ""
-            times = times + 1 if await asyncio.to_thread(idle.is_idle, metrics, self._config.port) else 0
+            drained = await self._drained()
+            times = times + 1 if await asyncio.to_thread(idle.is_idle, metrics, self._config.port, drained) else 0
         self._tell(Event.BECAME_IDLE)
 
     def _end(self, *names: str) -> None:

@@ -17,8 +17,9 @@ import aiohttp
 from aiohttp import web
 
 from enginehouse.babysitter import recipes
-from enginehouse.babysitter.agent import Agent, check_record
+from enginehouse.babysitter.agent import Agent, check_record, engine_name
 from enginehouse.babysitter.api import Connection, application
+from enginehouse.babysitter.idle import is_drained
 from enginehouse.babysitter.keeper import Keeper, answers, port_is_taken, taken
 from enginehouse.babysitter.logs import Output
 from enginehouse.babysitter.readiness import Prober
@@ -104,7 +105,9 @@ class Babysitter:
             if config.registry_url:
                 client = self._make_client(await stack.enter_async_context(aiohttp.ClientSession()))
             self._agent = Agent(config, client, self._errors, self._tell)
-            self.keeper = Keeper(config, self._order, self._prober(), self._output, self._agent, self._tell)
+            self.keeper = Keeper(
+                config, self._order, self._prober(), self._output, self._agent, self._tell, self._is_drained
+            )
             await self._listen()
             self._say(default_url(self._shown_host(), config.port + 1))
             if await answers(config.port):
@@ -133,6 +136,11 @@ class Babysitter:
         if self._asked_at is None or now - self._asked_at > SAME_STOP:
             self._asked_at = now
             self.keeper.stop()
+
+    async def _is_drained(self) -> bool | None:
+        if not self.config.router_url:
+            return None
+        return await is_drained(self._session, self.config.router_url, engine_name(self.config))
 
     def _prober(self) -> Prober:
         config = self.config

@@ -1,12 +1,13 @@
-"""Asking a running part for JSON, as `status` and `up` do.
+"""Asking a running part for JSON, as `status`, `drain` and `up` do.
 
-Owns one bounded GET. May not live here: what the answers mean to people.
+Owns one bounded request. May not live here: what the answers mean to people.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,13 +21,27 @@ class NoAnswerError(Exception):
 
 def get(url: str, path: str, timeout: float) -> Any:
     """The JSON of `url` + `path`, whatever its status. Raises `NoAnswerError`."""
+    return _exchange(url, "GET", path, None, {}, timeout)[1]
+
+
+def put(url: str, path: str, body: Mapping[str, Any], token: str, timeout: float) -> tuple[int, Any]:
+    """PUT an object, with a bearer token ("" for none): status and JSON of the answer. Raises `NoAnswerError`."""
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+    return _exchange(url, "PUT", path, json.dumps(body).encode(), headers, timeout)
+
+
+def _exchange(
+    url: str, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
+) -> tuple[int, Any]:
     parts = urlsplit(url if "//" in url else f"http://{url}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
         connection = kind(parts.hostname or "", parts.port, timeout=timeout)
         try:
-            connection.request("GET", parts.path.rstrip("/") + path, headers={"accept": "application/json"})
-            body = connection.getresponse().read(LARGEST)
+            sent = {"accept": "application/json", **headers}
+            connection.request(method, parts.path.rstrip("/") + path, body=body, headers=sent)
+            response = connection.getresponse()
+            answer = response.read(LARGEST)
         finally:
             connection.close()
     except TimeoutError:
@@ -36,7 +51,7 @@ def get(url: str, path: str, timeout: float) -> Any:
     except (http.client.HTTPException, ValueError) as error:
         raise NoAnswerError(f"{url} does not speak HTTP as expected: {error!r}") from None
     try:
-        return json.loads(body)
+        return response.status, json.loads(answer)
     except ValueError:
         raise NoAnswerError(f"{url}{path} answered something that is not JSON: is this the right port?") from None
 

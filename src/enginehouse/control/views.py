@@ -17,7 +17,7 @@ from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.record import default_url
 from enginehouse.core.shared import Shared
-from enginehouse.machines.health import TOO_MANY
+from enginehouse.machines.health import TOO_MANY, State
 
 
 class Views:
@@ -60,7 +60,8 @@ class Views:
         }
 
     def services(self) -> dict[str, Any]:
-        """`GET /services`; `rejected` lists what the sources offered and the router does not use, with the reason."""
+        """`GET /services`; `drained`: it gets no requests any more and has none; `rejected` lists what the sources
+        offered and the router does not use, with the reason."""
         services = self._services()
         return {
             "services": services,
@@ -140,7 +141,18 @@ class Views:
             "server_error_count": count.failed,
             "rejection_count": count.rejections,
             "ejection_count": count.ejections,
+            "status": record.status,
+            "in_flight": self._shared.load(entry.slot),
+            "drained": self._is_drained(entry),
         }
+
+    def _is_drained(self, entry: Entry) -> bool:
+        """No worker sends it requests any more, and none of the earlier ones is left: it may be stopped."""
+        if entry.health.state is not State.WITHDRAWN or self._publisher.tells_of(entry.slot, entry.generation):
+            return False
+        told = {worker for worker, version in self._publisher.workers if version == self._publisher.version}
+        living = {worker for worker, state in enumerate(self._shared.states.tolist()) if state}
+        return living <= told and not self._shared.load(entry.slot)
 
     def _details(self, entry: Entry) -> dict[str, Any]:
         missing = self._roster.missing_since(entry)

@@ -22,6 +22,9 @@ MAX_WEIGHT = 1000
 MAX_DEPTH = 16
 #: `metadata.type` of what may get a prompt; a babysitter registers itself with another one.
 INFERENCE = "openai-api"
+#: `status` of a service that takes requests, and of one that finishes those it has. Any other one takes none, either.
+RUNNING = "running"
+DRAINING = "draining"
 #: Values of `metadata.cache_type` that size routing knows.
 CACHE_TYPES = ("static", "paged")
 #: `owned_by` in the model lists of engines that are known to go on with an assistant message that is not complete:

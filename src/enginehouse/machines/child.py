@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from enginehouse.core.config.babysitter import BabysitterLimits
+from enginehouse.core.record import DRAINING, RUNNING
 
 
 @enum.unique
@@ -59,7 +60,7 @@ class Spawn:
 
 @dataclass(frozen=True)
 class Publish:
-    """Register the engine with this status ("running" or "degraded"), or change what is registered."""
+    """Register the engine with this status ("running", "degraded", "draining"), or change what is registered."""
 
     status: str
 
@@ -91,7 +92,6 @@ class GiveUp:
 
 Command = Spawn | Publish | Withdraw | Drain | Terminate | Kill | GiveUp
 
-RUNNING: Final = "running"
 #: Part of `stop_timeout` after which SIGTERM is repeated: some engines heed only the second one.
 SECOND_TERM: Final = 0.4
 
@@ -194,7 +194,13 @@ class Child:
 
     def _drain(self, now: float, reason: str) -> list[Command]:
         self._go(State.DRAINING, now + self._limits.drain_timeout)
-        return [Withdraw(), Drain()]
+        return [Publish(DRAINING), Drain()]
+
+    def _drained(self, now: float, reason: str) -> list[Command]:
+        return [Withdraw(), *self._terminate(now, reason)]
+
+    def _end_drained(self, now: float, reason: str) -> list[Command]:
+        return [Withdraw(), *self._end(now, reason)]
 
     def _terminate(self, now: float, reason: str) -> list[Command]:
         self._terms = 1
@@ -261,10 +267,10 @@ TABLE: Final[dict[tuple[State, Event], Step]] = {
     (_S.FAILED, _E.STOP_REQUESTED): _step(Child._end, _S.STOPPED),
     (_S.DRAINING, _E.PROBE_PASSED): _step(Child._ignore, _S.DRAINING),
     (_S.DRAINING, _E.PROBE_FAILED): _step(Child._ignore, _S.DRAINING),
-    (_S.DRAINING, _E.BECAME_IDLE): _step(Child._terminate, _S.STOPPING),
-    (_S.DRAINING, _E.TIME_ELAPSED): _step(Child._terminate, _S.STOPPING),
-    (_S.DRAINING, _E.STOP_REQUESTED): _step(Child._terminate, _S.STOPPING),
-    (_S.DRAINING, _E.EXITED): _step(Child._end, _S.STOPPED),
+    (_S.DRAINING, _E.BECAME_IDLE): _step(Child._drained, _S.STOPPING),
+    (_S.DRAINING, _E.TIME_ELAPSED): _step(Child._drained, _S.STOPPING),
+    (_S.DRAINING, _E.STOP_REQUESTED): _step(Child._drained, _S.STOPPING),
+    (_S.DRAINING, _E.EXITED): _step(Child._end_drained, _S.STOPPED),
     (_S.STOPPING, _E.PROBE_PASSED): _step(Child._ignore, _S.STOPPING),
     (_S.STOPPING, _E.PROBE_FAILED): _step(Child._ignore, _S.STOPPING),
     (_S.STOPPING, _E.BECAME_IDLE): _step(Child._ignore, _S.STOPPING),

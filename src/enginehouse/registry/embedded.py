@@ -140,18 +140,23 @@ class EmbeddedStore:
 
     async def amend(self, name: str, fields: Mapping[str, Any], lease: str) -> Entry:
         def decide(old: Entry | None, revision: int) -> Entry:
-            entry = leases.holder(old, name, lease)
+            entry = leases.amender(old, name, lease, fields)
             networks = self._allow_networks
-            return leases.amend(entry, fields, allow_networks=networks, revision=revision, wall=self._wall())
+            return leases.amend(entry, fields, lease, allow_networks=networks, revision=revision, wall=self._wall())
 
         return await self._change(name, decide)
 
     async def renew(self, name: str, lease: str, status: str) -> Entry:
         entry = leases.holder(self._entries.get(name), name, lease)
-        if status and status != entry.record.status:
-            return await self.amend(name, {"status": status}, lease)
-        self._beat(name)
-        return entry
+        if not status or status == entry.record.status:
+            self._beat(name)
+            return entry
+
+        def decide(old: Entry | None, revision: int) -> Entry:
+            entry, networks = leases.holder(old, name, lease), self._allow_networks
+            return leases.restated(entry, status, allow_networks=networks, revision=revision, wall=self._wall())
+
+        return await self._change(name, decide)
 
     async def remove(self, name: str, lease: str) -> None:
         def decide(old: Entry | None, _revision: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from enginehouse.core.record import Record
+from enginehouse.core.record import RUNNING, Record
 from enginehouse.registry.leases import Entry
 from enginehouse.registry.store import Store
 
@@ -171,11 +171,11 @@ class Observer:
             port=record.port,
             hostname=record.hostname,
             url=record.url,
-            status=record.status,
+            status=entry.status,
             timestamp=rfc3339(entry.registered),
             last_heartbeat=heard.wall,
             health_status=verdict,
-            is_healthy=record.status == "running" and fresh and heard.confirmed and verdict != "unhealthy",
+            is_healthy=entry.status == RUNNING and fresh and heard.confirmed and verdict != "unhealthy",
             weight=record.weight,
             metadata=record.metadata,
         )

@@ -51,7 +51,7 @@ class BabysitterLimits(Config, frozen=True):
     ] = 300.0
     drain_timeout: Annotated[
         float, option("running requests may finish for this long when stopping", unit="s", ge=0)
-    ] = 10.0
+    ] = 30.0
     stop_timeout: Annotated[float, option("after SIGTERM the group is killed when this has passed", unit="s", gt=0)] = (
         10.0
     )
@@ -78,7 +78,7 @@ class BabysitterConfig(Config, frozen=True):
     bind: Annotated[str, option("address the babysitter's own endpoints listen on")] = "0.0.0.0"
     registry_url: Annotated[str, option("registry to register with")] = ""
     registry_token_file: Annotated[str, option("file holding the registry's bearer token")] = ""
-    router_url: Annotated[str, option("router, shown in messages only")] = ""
+    router_url: Annotated[str, option("router; a stop waits until it has nothing in flight for the engine")] = ""
     babysitter: Annotated[BabysitterLimits, option("restarts, heartbeats, stopping")] = BabysitterLimits()
     backend: Annotated[Backend, option("the engine")] = Backend()
     metadata: Annotated[dict[str, Any], option("merged over the generated metadata", flag="-")] = msgspec.field(
