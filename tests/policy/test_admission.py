@@ -5,7 +5,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginehouse.policy.admission import FRACTION, MOST, cap_of, grown, packed, shrunk, unpacked, with_room
+from enginehouse.core.outcome import Outcome
+from enginehouse.policy.admission import (
+    FRACTION,
+    MOST,
+    cap_of,
+    grown,
+    learned_from,
+    packed,
+    shrunk,
+    unpacked,
+    with_room,
+)
 from tests.policy.fleets import service, services, shared
 
 
@@ -95,3 +106,38 @@ def test_a_cap_never_falls_below_one_request_nor_rises_by_a_refusal(cap: int, lo
 @given(cap=st.integers(FRACTION, MOST * FRACTION))
 def test_growing_is_slow_and_ends(cap: int) -> None:
     assert cap <= grown(cap) <= min(cap + FRACTION, MOST * FRACTION)
+
+
+# -- what an attempt teaches -------------------------------------------------------------------------------------------
+
+
+def test_answers_below_the_cap_teach_nothing() -> None:
+    known = packed(10 * FRACTION, 1)
+    assert learned_from(known, 1, 9, Outcome.ANSWERED) == known
+    assert unpacked(learned_from(known, 1, 10, Outcome.ANSWERED), 1) > 10 * FRACTION
+    assert learned_from(0, 1, 500, Outcome.ANSWERED) == 0
+
+
+def test_an_engine_that_refuses_or_lets_time_out_has_too_much_to_do_one_that_breaks_has_not() -> None:
+    known = packed(10 * FRACTION, 1)
+    for outcome in Outcome:
+        found = unpacked(learned_from(known, 1, 10, outcome), 1)
+        if outcome in (Outcome.REJECTED, Outcome.FIRST_BYTE_TIMEOUT):
+            assert found == 7 * FRACTION
+        elif outcome is not Outcome.ANSWERED:
+            assert found == 10 * FRACTION, outcome
+
+
+def test_an_engine_that_bears_ten_at_once_is_given_about_ten() -> None:
+    """As many clients ask as may; the engine refuses whatever is more than ten at once."""
+    known, loads = 0, []
+    for _ in range(2000):
+        load = unpacked(known, 1) // FRACTION or 25
+        loads.append(load)
+        refused = max(0, load - 10)
+        for number in range(refused):
+            known = learned_from(known, 1, load - number, Outcome.REJECTED)
+        for _ in range(load - refused):
+            known = learned_from(known, 1, load - refused, Outcome.ANSWERED)
+    assert set(loads[100:]) <= set(range(7, 12))
+    assert sum(loads[100:]) / len(loads[100:]) > 8

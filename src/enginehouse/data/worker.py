@@ -37,6 +37,7 @@ from enginehouse.data.intake import read_plan
 from enginehouse.data.realtime import Realtime
 from enginehouse.data.request import Request
 from enginehouse.data.waiting import WaitingRoom
+from enginehouse.policy.admission import learned_from
 from enginehouse.policy.choose import Choice, LoadView
 from enginehouse.policy.table import Table, build
 from enginehouse.wire.errors import Dialect, Unreadable
@@ -60,6 +61,7 @@ FEW: Final = 250
 FAILURE_INTERVAL: Final = 0.05
 #: Tables of turns are started anew above this many models.
 MAX_TURNS: Final = 10000
+_ANSWERED: Final = Outcome.ANSWERED
 BACKLOG: Final = 4096
 
 
@@ -198,12 +200,19 @@ class Worker:
         """Bytes of a body are no longer held."""
         self._bodies -= size
 
-    def freed(self, service: Service) -> None:
+    def freed(self, service: Service, outcome: Outcome = _ANSWERED) -> None:
         """A request to this service has ended: somebody who waits may have its place, when this step is over."""
+        if self.loads.learned is not None:
+            self._learn(self.loads.learned, service, outcome)
         if self.room.waiting or self._crowded[0]:
             if not self._freed:
                 asyncio.get_running_loop().call_soon(self._offer_freed)
             self._freed[service.slot] = service
+
+    def _learn(self, learned: memoryview[int], service: Service, outcome: Outcome) -> None:
+        slot = service.slot
+        load = sum([row[slot] for row in self.loads.loads]) + 1
+        learned[slot] = learned_from(learned[slot], service.generation, load, outcome)
 
     def _offer_freed(self) -> None:
         freed, self._freed = self._freed, {}

@@ -7,8 +7,10 @@ stand (`core.shared`), who waits for room (`line`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from enginehouse.core.fleet import Service
+from enginehouse.core.outcome import Outcome
 
 #: Learned caps are kept as whole numbers of this fraction of a request, so that they can grow by less than one.
 FRACTION = 256
@@ -16,6 +18,9 @@ FRACTION = 256
 LESS = 0.7
 #: A learned cap grows no further.
 MOST = 1 << 20
+#: Ends of an attempt which say that the engine had too much to do.
+_TOO_MUCH: Final = frozenset((Outcome.REJECTED, Outcome.FIRST_BYTE_TIMEOUT))
+_ANSWERED: Final = Outcome.ANSWERED
 
 
 def cap_of(service: Service, default: int, learned: memoryview[int] | None) -> int:
@@ -58,6 +63,17 @@ def packed(cap: int, generation: int) -> int:
 def unpacked(word: int, generation: int) -> int:
     """The cap in `FRACTION`s; 0, nothing learned yet, where the word is of another incarnation."""
     return word & 0xFFFFFFFF if word >> 32 == generation & 0x7FFFFFFF else 0
+
+
+def learned_from(word: int, generation: int, load: int, outcome: Outcome) -> int:
+    """What is known of a service after one more of its requests has ended; `word` is what was known before (`packed`).
+
+    `load`: its requests in flight up to then, this one among them.
+    """
+    cap = unpacked(word, generation)
+    if outcome is _ANSWERED:
+        return packed(grown(cap), generation) if cap and load >= cap // FRACTION else word
+    return packed(shrunk(cap, load), generation) if outcome in _TOO_MUCH else word
 
 
 def grown(cap: int) -> int:
