@@ -83,6 +83,7 @@ async def test_services_and_stats_have_the_inherited_shape(short_dir: Path) -> N
                             "metadata": metadata,
                             "status": "running",
                             "in_flight": 0,
+                            "capacity": None,
                             "drained": False,
                         }
                     ],
@@ -96,6 +97,7 @@ async def test_services_and_stats_have_the_inherited_shape(short_dir: Path) -> N
                 assert stats["services"] == services["services"]
                 assert stats["registry_url"] == registry.url
                 assert stats["details"]["a-server"]["in_flight"] == 0
+                assert stats["waiting"] == 0
 
 
 async def test_v1_models_is_not_aggregated__models_of_all_healthy_services_are_listed_sorted_each_once(

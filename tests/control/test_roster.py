@@ -282,7 +282,7 @@ def test_a_model_once_seen_stays_known_when_its_service_is_gone() -> None:
 
 def test_a_snapshot_says_of_each_service_where_it_is_how_to_reach_it_and_whether_it_may_be_used() -> None:
     play = Play()
-    metadata = {"type": "openai-api", "models": ["m"], "cache_type": "paged"}
+    metadata = {"type": "openai-api", "models": ["m"], "cache_type": "paged", "capacity": 9}
     play.registry(
         record("b", weight=3, metadata=metadata, url="https://127.0.0.1:8443/engine/1"),
         record("a"),
@@ -291,6 +291,7 @@ def test_a_snapshot_says_of_each_service_where_it_is_how_to_reach_it_and_whether
     first, second = play.fleet({"b": ("key", "/ca.pem")}).services
     assert (first.name, first.up, first.api_key) == ("a", False, "")
     assert (second.name, second.up, second.weight, second.cache_type) == ("b", True, 3, "paged")
+    assert (first.capacity, second.capacity) == (0, 9)
     assert (second.host, second.port, second.tls, second.prefix) == ("127.0.0.1", 8443, True, "/engine/1")
     assert (second.api_key, second.ca_file, second.models) == ("key", "/ca.pem", ("m",))
     assert (second.addresses, second.slot) == (("127.0.0.1",), play.entry("b").slot)

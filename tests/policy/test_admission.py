@@ -20,26 +20,19 @@ from enginehouse.policy.admission import (
 from tests.policy.fleets import service, services, shared
 
 
-def test_a_stated_capacity_goes_before_the_configured_one_and_0_means_any_number() -> None:
-    assert cap_of(service("a"), 0, None) == 0
-    assert cap_of(service("a"), 5, None) == 5
-    assert cap_of(service("a", capacity=7), 5, None) == 7
+def test_what_nobody_states_and_nothing_has_taught_is_any_number() -> None:
+    assert cap_of(0, 0, 1) == 0
+    assert cap_of(7, 0, 1) == 7
 
 
 def test_a_learned_cap_lowers_a_stated_one_and_never_raises_it() -> None:
-    learned = shared().learned
-    assert cap_of(service("a", capacity=7), 0, learned) == 7
-    learned[0] = packed(3 * FRACTION + FRACTION - 1, 1)
-    assert cap_of(service("a", capacity=7), 0, learned) == 3
-    assert cap_of(service("a"), 0, learned) == 3
-    learned[0] = packed(9 * FRACTION, 1)
-    assert cap_of(service("a", capacity=7), 0, learned) == 7
+    assert cap_of(7, packed(3 * FRACTION + FRACTION - 1, 1), 1) == 3
+    assert cap_of(0, packed(3 * FRACTION, 1), 1) == 3
+    assert cap_of(7, packed(9 * FRACTION, 1), 1) == 7
 
 
 def test_what_was_learned_of_one_service_says_nothing_of_the_next_one_in_its_slot() -> None:
-    learned = shared().learned
-    learned[0] = packed(3 * FRACTION, 77)
-    assert cap_of(service("a", generation=78), 0, learned) == 0
+    assert cap_of(0, packed(3 * FRACTION, 77), 78) == 0
 
 
 @given(cap=st.integers(1, MOST * FRACTION), generation=st.integers(0, (1 << 32) - 1))
@@ -66,6 +59,14 @@ def test_with_room_are_those_whose_load_over_all_workers_is_below_their_cap(
     expected = [m for m in members if not (m.capacity or default) or memory.load(m.slot, 2) < (m.capacity or default)]
     assert list(found) == expected
     assert (found is members) == (len(expected) == len(members))
+
+
+def test_with_room_minds_what_was_learned() -> None:
+    members, memory = services(1, 1, capacity=5), shared()
+    memory.loads[0][0] = memory.loads[0][1] = 3
+    memory.learned[1] = packed(3 * FRACTION, 1)
+    assert with_room(members, memory.loads[:1], 0, memory.learned) == [members[0]]
+    assert with_room(members, memory.loads[:1], 0, None) is members
 
 
 def test_without_any_cap_the_very_same_sequence_comes_back() -> None:

@@ -18,6 +18,7 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.core.record import default_url
 from enginehouse.core.shared import Shared
 from enginehouse.machines.health import TOO_MANY, State
+from enginehouse.policy.admission import cap_of
 
 
 class Views:
@@ -32,6 +33,7 @@ class Views:
         shared: Shared,
         clock: Callable[[], float],
     ) -> None:
+        self._config = config
         self._roster = roster
         self._ledger = ledger
         self._publisher = publisher
@@ -71,7 +73,8 @@ class Views:
         }
 
     def stats(self) -> dict[str, Any]:
-        """`GET /stats`; `details` tells per service why, `workers` which fleet each worker has of which newest one."""
+        """`GET /stats`; `details` tells per service why, `workers` which fleet each worker has of which newest one,
+        `waiting` how many requests wait for a service."""
         services = self._services()
         return {
             "total_services": len(services),
@@ -82,6 +85,7 @@ class Views:
             "fleet_version": self._publisher.version,
             "workers": [{"worker": worker, "fleet_version": version} for worker, version in self._publisher.workers],
             "synced": self._roster.synced,
+            "waiting": sum(self._shared.waiting),
         }
 
     def models(self) -> dict[str, Any]:
@@ -143,8 +147,14 @@ class Views:
             "ejection_count": count.ejections,
             "status": record.status,
             "in_flight": self._shared.load(entry.slot),
+            "capacity": self._capacity(entry),
             "drained": self._is_drained(entry),
         }
+
+    def _capacity(self, entry: Entry) -> int | None:
+        """Requests that the workers give it at once; None: any number."""
+        stated = entry.record.metadata.get("capacity") or self._config.service_capacity
+        return cap_of(stated, self._shared.learned[entry.slot], entry.generation) or None
 
     def _is_drained(self, entry: Entry) -> bool:
         """No worker sends it requests any more, and none of the earlier ones is left: it may be stopped."""

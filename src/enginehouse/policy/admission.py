@@ -23,29 +23,28 @@ _TOO_MUCH: Final = frozenset((Outcome.REJECTED, Outcome.FIRST_BYTE_TIMEOUT))
 _ANSWERED: Final = Outcome.ANSWERED
 
 
-def cap_of(service: Service, default: int, learned: memoryview[int] | None) -> int:
-    """Most requests at once for this service; 0: any number.
+def cap_of(stated: int, word: int, generation: int) -> int:
+    """Most requests at once for a service; 0: any number.
 
-    `default` is for services that state no capacity. `learned`, one item a slot (see `packed`), lowers it; None where
-    nothing is learned.
+    `stated`: by its owner or the configuration, 0 by nobody. `word`: what was learned (`packed`), 0 for nothing; it
+    lowers what is stated, and never raises it.
     """
-    cap = service.capacity or default
-    if learned is not None:
-        found = unpacked(learned[service.slot], service.generation) // FRACTION
-        if found and (not cap or found < cap):
-            return found
-    return cap
+    found = unpacked(word, generation) // FRACTION if word else 0
+    return found if found and (not stated or found < stated) else stated
 
 
 def with_room(
     services: Sequence[Service], loads: Sequence[memoryview[int]], default: int, learned: memoryview[int] | None
 ) -> Sequence[Service]:
-    """Those below their cap, loads of all workers summed; the very same sequence where that is all of them."""
+    """Those below their cap, loads of all workers summed; the very same sequence where that is all of them.
+
+    `default` is for services that state no capacity; `learned` has a word for each slot, None: nothing is learned.
+    """
     free: list[Service] = []
     for service in services:
-        cap = cap_of(service, default, learned)
+        slot = service.slot
+        cap = cap_of(service.capacity or default, 0 if learned is None else learned[slot], service.generation)
         if cap:
-            slot = service.slot
             total = 0
             for row in loads:
                 total += row[slot]
