@@ -280,11 +280,13 @@ async def test_a_success_in_between_starts_the_count_of_failures_anew() -> None:
 @pytest.mark.parametrize("script", [plain, die])
 async def test_each_attempt_is_counted_once(script: Script) -> None:
     """Defect: Requests are counted twice."""
-    async with rig(Engine("a", script)) as house:
-        await house.ask(post())
-        report = house.worker.counters.report(1, 1)
-        assert [(count.slot, count.requests) for count in report.counts] == [(0, 1)]
-        assert report.counts[0].errors == (1 if script is die else 0)
+    async with rig(Engine("a", script), Engine("b", plain)) as house:
+        for _ in range(2):
+            await house.ask(post())
+        requests = {count.slot: count.requests for count in house.worker.counters.report(1, 1).counts}
+        assert requests == {0: len(house.engines[0].calls), 1: len(house.engines[1].calls)}
+        errors = [count.errors for count in house.worker.counters.report(1, 1).counts if not count.slot]
+        assert errors == [1 if script is die else 0]
 
 
 async def test_a_service_without_an_address_is_a_connection_that_cannot_be_made() -> None:

@@ -88,6 +88,8 @@ class Outcome(enum.Enum):
     NOT_SYNCED = "not_synced"
     NO_SERVICE = "no_service"
     NO_SERVICE_FOR_MODEL = "no_service_for_model"
+    QUEUE_FULL = "queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
     BODIES_FULL = "bodies_full"
     CONNECTIONS_FULL = "connections_full"
     STOPPING = "stopping"
@@ -99,6 +101,10 @@ class Outcome(enum.Enum):
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
     REJECTED = "rejected"
     """The engine answered that it cannot take the request now (`retry_statuses`)."""
+    POISONOUS = "poisonous"
+    """The request broke as many services as one may: it is not tried on another one, and none of them is blamed."""
+    OUTRUN = "outrun"
+    """Another attempt of the same request was answered first (hedging)."""
     # the engine, within its answer
     BROKE_MIDWAY = "broke_midway"
     IDLE_TIMEOUT = "idle_timeout"
@@ -135,6 +141,8 @@ TABLE: dict[Outcome, Row] = {
     Outcome.NOT_SYNCED: Row(503, BUSY, "server_is_overloaded", _R, Phase.CHOICE, retry_after=1),
     Outcome.NO_SERVICE: Row(503, BUSY, "server_is_overloaded", _R, Phase.CHOICE, retry_after=5),
     Outcome.NO_SERVICE_FOR_MODEL: Row(503, BUSY, "server_is_overloaded", _R, Phase.CHOICE, retry_after=5),
+    Outcome.QUEUE_FULL: Row(503, BUSY, "server_is_overloaded", _R, Phase.CHOICE, retry_after=5),
+    Outcome.QUEUE_TIMEOUT: Row(503, BUSY, "server_is_overloaded", _R, Phase.CHOICE, retry_after=5),
     Outcome.BODIES_FULL: Row(503, BUSY, "server_is_overloaded", _R, Phase.REQUEST, retry_after=1),
     Outcome.CONNECTIONS_FULL: Row(503, BUSY, "server_is_overloaded", _R, Phase.REQUEST, retry_after=1),
     Outcome.STOPPING: Row(503, BUSY, "server_is_overloaded", _R, Phase.REQUEST, retry_after=1),
@@ -144,6 +152,8 @@ TABLE: dict[Outcome, Row] = {
     Outcome.BAD_RESPONSE: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, blames=True),
     Outcome.FIRST_BYTE_TIMEOUT: Row(504, SERVER, "gateway_timeout", _E, Phase.HEAD, blames=True),
     Outcome.REJECTED: Row(0, "", None, _E, Phase.HEAD, Retry.ELSEWHERE),
+    Outcome.POISONOUS: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, should_retry=False),
+    Outcome.OUTRUN: Row(0, "", None, _R, Phase.HEAD),
     Outcome.BROKE_MIDWAY: Row(0, SERVER, "bad_gateway", _E, Phase.BODY, blames=True),
     Outcome.IDLE_TIMEOUT: Row(0, SERVER, "gateway_timeout", _E, Phase.BODY, blames=True),
     Outcome.CLIENT_LEFT: Row(0, BAD, "client_closed_request", _C, Phase.BODY),

@@ -1,344 +1,350 @@
 """One request's way through the worker: the only executor of the exchange machine's commands.
 
-Owns: taking and releasing the service's slot, connecting, sending, handing the answer to the relay, deadlines of the
-attempt, telling the client's connection when it is over. May not live here: choosing and retrying (`policy`,
-`machines.exchange`), finding out what the request wants (`intake`).
+Owns: which attempts run, waiting for a service, going on with a stream on another service, telling the client's
+connection when it is over. May not live here: one attempt at one service (`attempt`), what the client gets (`reply`),
+choosing and retrying (`policy`, `machines.exchange`), finding out what the request wants (`intake`).
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
+from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
-from enginehouse.data.access_log import BATCH
+from enginehouse.data.attempt import Attempt
+from enginehouse.data.continuing import Continuation, continuation
 from enginehouse.data.engine_conn import EngineConn
-from enginehouse.data.engine_pool import Upstream
-from enginehouse.data.held import HeldError, may_hold
-from enginehouse.data.log_entries import entry
-from enginehouse.data.relay import Relay, whole_answer
+from enginehouse.data.held import HeldError
+from enginehouse.data.relay import Relay
+from enginehouse.data.reply import Reply
 from enginehouse.data.request import Request
+from enginehouse.data.resumption import Resumption
 from enginehouse.data.tunnel import Tunnel
-from enginehouse.machines.exchange import Answer, Break, Command, Connect, Event, Exchange, Finish, PassOn, Refuse
+from enginehouse.machines import exchange as step
+from enginehouse.machines.exchange import Event, Exchange, State
 from enginehouse.policy.choose import Busy, Choice, Refusal, choose
 from enginehouse.policy.retry import backoff
 from enginehouse.wire.answer_head import AnswerHead
-from enginehouse.wire.errors import Dialect
-from enginehouse.wire.http1 import Framing, answer_framing
-from enginehouse.wire.realtime import close_frame
+from enginehouse.wire.http1 import Framing
 
 if TYPE_CHECKING:
     from enginehouse.data.client_conn import ClientConn
     from enginehouse.data.plan import Plan
     from enginehouse.data.worker import Worker
 
-#: Control answers by then or not at all; engines have times of their own. Seconds.
-CONTROL_TIMEOUT: Final = 10.0
-
 # Members of an enumeration are looked up by name each time; these are on the way of every request.
 _ASKED: Final = Event.ASKED
 _ENDED: Final = Event.ENDED
 _ANSWERED: Final = Outcome.ANSWERED
-_BROKE_BEFORE_HEAD: Final = Outcome.BROKE_BEFORE_HEAD
 
 
 class Driver:
     """Runs one exchange."""
 
     def __init__(self, worker: Worker, conn: ClientConn, request: Request, plan: Plan) -> None:
-        self._worker = worker
+        self.worker = worker
+        self.request = request
+        self.plan = plan
+        """As the next attempt sends it."""
+        self._asked = plan
+        """As the client sent it."""
         self._conn = conn
-        self._request = request
-        self._plan = plan
-        self._exchange = Exchange(self._choose)
-        # times, monotonic seconds
-        self._sent = 0.0
-        self._first_byte = 0.0
-        self._limit = 0.0
-        self._due = 0.0
-        self._seen = 0
-        # the attempt
-        self._upstream: Upstream | None = None
-        self._engine: EngineConn | None = None
-        self._connecting: asyncio.Task[None] | asyncio.TimerHandle | None = None
-        self._reused = False
+        self._reply = Reply(worker, conn, request, plan)
+        worker.retries.requests += 1
+        self._exchange = Exchange(self._choose, worker.retries)
+        # attempts
+        self._attempt: Attempt | None = None
+        self._rival: Attempt | None = None
+        """A second attempt that runs because the first is slow."""
+        self._choice: Choice | None = None
+        self.sent = 0.0
+        """When the request was sent for the first time, monotonic seconds."""
+        self._doubted: list[tuple[Service, Outcome]] = worker.nobody
+        """Services whose attempt broke off: to blame if another one can answer."""
         self._why = ""
-        # the answer
-        self._head: AnswerHead | None = None
         self._held: HeldError | None = None
-        self._relay: Relay | None = None
-        self._whole = -1
-        """Bytes of an answer that was passed on at once, without a relay."""
-        self._full = False
+        """What the last engine said that rejected the request."""
+        # waiting
+        self._waits_since = 0.0
+        self._waited = 0.0
+        self._position = 0
+        # the answer
+        self.plain = not (plan.switched or plan.route.makes_id)
+        """A whole answer may be passed on without a further look."""
+        self.full = False
+        """The client reads slower than the engine writes."""
+        self.resumed: Continuation | None = None
+        """What the client has of the stream whose engine died, once another one is to go on with it."""
 
     def start(self) -> None:
         """Take the first step."""
         self._do(self._exchange.handle(_ASKED))
 
-    def _choose(self, tried: tuple[str, ...]) -> Choice | Refusal:
-        worker, ask = self._worker, self._plan.ask
-        if self._plan.own:
-            return worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
-        turn = worker.turn(ask.model, not tried)
-        found = choose(worker.table, ask, tried, worker.loads, worker.now(), turn, worker.rng)
-        return found.refusal if isinstance(found, Busy) else found
+    # -- commands ------------------------------------------------------------------------------------------------------
 
-    def _do(self, command: Command) -> None:
-        if isinstance(command, Connect):
+    def _choose(self, tried: tuple[str, ...]) -> Choice | Busy | Refusal:
+        worker, ask = self.worker, self.plan.ask
+        if self.plan.own:
+            return worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
+        if not tried and not self._waits_since and worker.room.behind(ask):
+            return Busy(ask.model, Refusal(Outcome.QUEUE_FULL, ask.model))
+        if self.resumed is not None:
+            tried = (*tried, *self.resumed.unfit(worker.table, ask))
+        turn = worker.turn(ask.model, not tried)
+        return choose(worker.table, ask, tried, worker.loads, worker.now(), turn, worker.rng)
+
+    def _do(self, command: step.Command) -> None:
+        if isinstance(command, step.Connect):
             self._connect(command)
-        elif isinstance(command, Finish):
+        elif isinstance(command, step.Finish):
             self._finish(command.outcome)
-        elif isinstance(command, Refuse):
-            self._refuse(command.refusal.outcome, replies.refusal_text(self._worker, command.refusal))
-        elif isinstance(command, Answer):
-            name = self._exchange.choice.service.name if self._exchange.choice else ""
+        elif isinstance(command, step.Wait):
+            self._wait(command.line or self.plan.ask.model)
+        elif isinstance(command, step.Reconnect):
+            assert self._choice is not None
+            self._attempt = Attempt(self, self._choice)
+            self._attempt.open(True)
+        elif isinstance(command, step.Race):
+            self._rival = Attempt(self, command.choice)
+            self._rival.open(False)
+        elif isinstance(command, step.Refuse):
+            self._refuse(command.refusal.outcome, replies.refusal_text(self.worker, command.refusal))
+        elif isinstance(command, step.Answer):
+            name = self._choice.service.name if self._choice else ""
             self._refuse(command.outcome, replies.failure_text(command.outcome, name, self._why))
-        elif isinstance(command, Break):
+        elif isinstance(command, step.Break):
             self._break(command.outcome)
-        elif isinstance(command, PassOn):
+        elif isinstance(command, step.PassOn):
             self._pass_on()
 
-    def _connect(self, command: Connect) -> None:
-        """Take the service's slot, before anything is awaited; then connect, after a back-off if others rejected it."""
-        worker = self._worker
-        service = command.choice.service
-        upstream = self._upstream = worker.pool.upstream(service)
-        worker.counters.take(service)
-        self._reused = False
-        self._first_byte = 0.0
-        self._head = self._held = None
-        self._wait_for(worker.config.connect_timeout)
+    def _connect(self, command: step.Connect) -> None:
+        """Begin an attempt, after a back-off if others rejected the request."""
+        self._choice = command.choice
+        attempt = self._attempt = Attempt(self, command.choice)
         if command.rejections:
-            wait = backoff(command.rejections, worker.rng)
-            self._connecting = asyncio.get_running_loop().call_later(wait, self._open, upstream, command.fresh)
+            attempt.open_after(backoff(command.rejections, self.worker.rng), command.fresh)
         else:
-            self._open(upstream, command.fresh)
+            attempt.open(command.fresh)
 
-    def _open(self, upstream: Upstream, fresh: bool) -> None:
-        pool = self._worker.pool
-        conn = None if fresh else pool.lend(upstream)
-        if conn is not None:
-            self._reused = True
-            self._send(conn)
-        else:
-            self._connecting = pool.connect(upstream, self._send, self._connect_failed)
+    # -- waiting (waiting.Waiter) --------------------------------------------------------------------------------------
 
-    def _send(self, conn: EngineConn) -> None:
-        """A connection is there: send the request on it."""
-        self._connecting = None
-        self._engine = conn
-        upstream, plan = self._upstream, self._plan
-        assert upstream is not None
-        self._sent = self._worker.now()
-        self._wait_for(CONTROL_TIMEOUT if plan.own else self._worker.config.first_byte_timeout)
-        conn.send(self, self._request.head.method, plan.engine_head(upstream), plan.body)
+    def _wait(self, line: str) -> None:
+        now = self.worker.now()
+        self._waits_since = now
+        client = self.request.head.authorization.decode("latin-1") or self.request.peer
+        position = self.worker.room.join(line, self, client, now)
+        self._position = self._position or position
+        if not position:
+            self._stop_waiting()
+            self._do(self._exchange.handle(Event.TURNED_AWAY))
 
-    def _connect_failed(self, outcome: Outcome, why: str) -> None:
-        self._connecting = None
+    def _stop_waiting(self) -> None:
+        if self._waits_since:
+            self._waited += self.worker.now() - self._waits_since
+            self._waits_since = 0.0
+
+    def try_again(self) -> bool:
+        """There may be room. Returns False to keep the place."""
+        try:
+            command = self._exchange.handle(Event.FREED)
+            if isinstance(command, step.Wait):
+                return False
+            self._stop_waiting()
+            self._do(command)
+        except Exception as error:  # a bug costs this request only, not those behind it
+            self._conn.bug(error)
+        return True
+
+    def too_late(self) -> None:
+        """It waited as long as it may."""
+        try:
+            self._stop_waiting()
+            self._do(self._exchange.handle(Event.LATE))
+        except Exception as error:
+            self._conn.bug(error)
+
+    # -- attempts that fail --------------------------------------------------------------------------------------------
+
+    def failed(self, attempt: Attempt, event: Event, outcome: Outcome, why: str, reused: bool = False) -> None:
+        """Nothing of this attempt reached the client."""
         self._why = why
-        self._attempt_over(outcome)
-        self._do(self._exchange.handle(Event.CONNECT_FAILED, outcome))
+        attempt.over(outcome)
+        self._lose(attempt)
+        self._do(self._exchange.handle(event, outcome, reused))
 
-    def _attempt_over(self, outcome: Outcome) -> None:
-        """The one place where an attempt's slot is released and its connection let go."""
-        upstream, self._upstream = self._upstream, None
-        engine, self._engine = self._engine, None
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
-        if upstream is None:
-            return
-        worker = self._worker
-        now = worker.now()
-        if self._reused and outcome is _BROKE_BEFORE_HEAD and not self._first_byte:
-            worker.counters.release_uncounted(upstream.service)
+    def rejected(self, attempt: Attempt, held: HeldError) -> None:
+        """The engine says that it cannot take the request now; its answer is kept for the case that nobody can."""
+        self._held = held
+        self._reply.head, self._reply.first_byte = held.head, attempt.first_byte
+        self.failed(attempt, Event.REJECTED, Outcome.REJECTED, "")
+
+    def _lose(self, attempt: Attempt) -> None:
+        if attempt is self._rival:
+            self._rival = None
+        elif attempt is self._attempt:
+            self._attempt, self._rival = self._rival, None
+            if self._attempt is not None:
+                self._choice = self._attempt.choice
+
+    def doubt(self, service: Service, outcome: Outcome) -> None:
+        """It broke off: its own fault, if another one can answer the request."""
+        self._doubted = [*self._doubted, (service, outcome)]
+
+    def _settle_doubts(self) -> None:
+        """Whoever broke off before is to blame, unless it is the request that breaks engines."""
+        doubted, self._doubted = self._doubted, self.worker.nobody
+        if not self._exchange.poisonous:
+            now = self.worker.now()
+            for service, outcome in doubted:
+                self.worker.counters.charge(service, outcome, now)
+
+    def broke_late(self, attempt: Attempt, outcome: Outcome) -> None:
+        """A part of the answer was passed on: another service goes on with it, or the client is told."""
+        relay = self._reply.relay
+        assert relay is not None
+        attempt.over(outcome)
+        self._lose(attempt)
+        found = continuation(self._asked, relay)
+        if found is None:
+            self._do(self._exchange.handle(Event.BROKE_LATE, outcome))
+        elif found.closing:
+            relay.body(found.closing)
+            relay.end()
+            self._do(self._exchange.handle(_ENDED))
         else:
-            waited = self._first_byte - self._sent if self._first_byte else -1.0
-            if worker.counters.release(upstream.service, outcome, waited, now):
-                worker.service_failed()
-        if engine is not None:
-            if self._full and not engine.lost:
-                engine.transport.resume_reading()
-            ended = outcome is _ANSWERED or outcome is Outcome.REJECTED
-            if ended and engine.reusable:
-                worker.pool.give_back(engine, now)
-            else:
-                engine.abort()
+            self.resumed, self.plain, self.plan = found, False, found.plan
+            relay.flush()
+            self._do(self._exchange.handle(Event.BROKE_STREAM, outcome))
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _refuse(self, outcome: Outcome, message: str) -> None:
         """No answer of an engine reached the client: an error of our own."""
-        if self._plan.switched:
-            self._conn.transport.write(close_frame(1013, message))
-            self._over(outcome, 101, False)
-            return
-        keep = self._request.keep_alive and not self._worker.stopping
-        answer = replies.error(self._request, self._plan.route.dialect, outcome, message, None, self._our_lines(), keep)
-        self._conn.transport.write(answer)
-        self._whole = replies.body_size(answer)
-        self._over(outcome, outcome.row.status, keep)
+        status = self._reply.refuse(outcome, message, self.our_lines())
+        self._over(outcome, status, status != 101 and self._reply.keep)
+
+    def _end_attempts(self, outcome: Outcome) -> None:
+        attempt, rival = self._attempt, self._rival
+        self._attempt = self._rival = None
+        if attempt is not None:
+            attempt.over(outcome)
+        if rival is not None:
+            rival.over(outcome)
 
     def _break(self, outcome: Outcome) -> None:
-        assert self._relay is not None
-        self._attempt_over(outcome)
-        self._relay.break_off(outcome, self._plan.route.dialect)
-        self._over(outcome, self._status, False)
+        relay = self._reply.relay
+        assert relay is not None
+        self._end_attempts(outcome)
+        relay.break_off(outcome, self.plan.route.dialect)
+        self._over(outcome, self._reply.status, False)
 
     def _finish(self, outcome: Outcome) -> None:
-        self._attempt_over(outcome)
+        self._end_attempts(outcome)
         if outcome is _ANSWERED:
-            relay = self._relay
-            keep = relay.keep if relay is not None else self._request.keep_alive and not self._worker.stopping
-            self._over(outcome, self._status, keep)
-        elif outcome is not Outcome.BUG:  # of which the client's connection tells
-            self._log(outcome, self._status)
+            self._over(outcome, self._reply.status, self._reply.keep)
+        else:
+            if self._waits_since:
+                self.worker.room.leave(self)
+                self._stop_waiting()
+            self._let_go()
+            if outcome is not Outcome.BUG:  # of which the client's connection tells
+                self._log(outcome, self._reply.status)
 
     def _pass_on(self) -> None:
-        self._relay_held()
-        assert self._relay is not None
-        self._relay.end()
-        self._over(Outcome.REJECTED, self._status, self._relay.keep)
+        assert self._held is not None
+        relay = self._reply.engine_error(self._held, self.our_lines())
+        relay.end()
+        self._over(Outcome.REJECTED, self._reply.status, relay.keep)
 
     def _over(self, outcome: Outcome, status: int, keep: bool) -> None:
+        self._let_go()
         self._log(outcome, status)
         self._conn.answered(keep)
 
-    @property
-    def _status(self) -> int:
-        return self._head.status if self._head is not None else 0
+    def _let_go(self) -> None:
+        if self._doubted:
+            self._settle_doubts()
+        relay = self._reply.relay
+        if relay is not None and relay.replay is not None:
+            relay.replay.drop()
 
     def _log(self, outcome: Outcome, status: int) -> None:
-        log = self._worker.access_log
-        if not log.is_on:
-            return
-        now, head, exchange = self._worker.now(), self._head, self._exchange
-        service = exchange.choice.service.name if exchange.choice is not None else ""
-        sent = self._relay.sent if self._relay is not None else max(self._whole, 0)
-        stream = head is not None and head.is_event_stream
-        times = now, self._first_byte
-        log.add(entry(self._request, self._plan, times, service, exchange.attempts, outcome, status, sent, stream))
-        if len(log.waiting) >= BATCH:
-            log.flush(now)
+        self._reply.log(self._choice, self._exchange.attempts, self._waited, outcome, status)
 
-    def _our_lines(self) -> bytes:
+    def our_lines(self) -> bytes:
         """The `x-` lines of every answer."""
-        overhead = (self._sent or self._worker.now()) - self._request.begun
-        return replies.our_lines(self._plan.request_id, self._exchange.choice, self._exchange.attempts, overhead)
+        waited, attempts = self._waited, self._exchange.attempts
+        overhead = max(0.0, (self.sent or self.worker.now()) - self.request.begun - waited)
+        return replies.our_lines(self.plan.request_id, self._choice, attempts, overhead, "", waited, self._position)
 
-    # -- the answer (engine_conn.Holder) -------------------------------------------------------------------------------
+    # -- answers -------------------------------------------------------------------------------------------------------
 
-    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
-        """The whole answer came in one read: one write passes it on."""
-        if head.status >= 400 or self._plan.switched or self._plan.route.makes_id:
-            self.answer_head(head, len(body))
-            self.answer_body(body)
-            self.answer_read(True)
-            return
-        request, worker = self._request, self._worker
-        self._first_byte = worker.now()
-        self._head = head
-        self._whole = len(body)
-        keep = request.keep_alive and not worker.stopping
-        self._conn.transport.write(whole_answer(head, self._our_lines(), request.head.version, keep, body))
+    def commit(self, attempt: Attempt) -> None:
+        """This attempt answers: from here on nothing is tried again."""
+        reply = self._reply
+        reply.head, reply.first_byte = attempt.head, attempt.first_byte
+        if self._rival is not None:
+            self._outrun(attempt)
+        if self._doubted:
+            self._settle_doubts()
+
+    def _outrun(self, winner: Attempt) -> None:
+        """The other one is ended, and nobody blames it."""
+        loser = self._attempt if winner is self._rival else self._rival
+        self._attempt, self._rival = winner, None
+        self._choice = winner.choice
+        if loser is not None:
+            loser.over(Outcome.OUTRUN)
+        self._exchange.handle(Event.WON)
+
+    def pass_whole(self, attempt: Attempt, head: AnswerHead, body: bytes) -> None:
+        """An answer that came in one read and needs no further look."""
+        self.commit(attempt)
+        self._reply.pass_whole(head, body, self.our_lines())
         self._do(self._exchange.handle(_ENDED))
 
-    def answer_head(self, head: AnswerHead, length: int | None) -> Framing:
-        """The commit point: from here on nothing is tried again. Errors in a foreign shape wait for their body."""
-        worker, method = self._worker, self._request.head.method
-        self._first_byte = worker.now()
-        self._wait_for(worker.config.idle_timeout)
-        self._head = head
-        framing = answer_framing(method, head.status, head.chunked, length)
-        if head.status == 101:
-            return framing
-        if self._plan.switched:
-            self.answer_broke(Outcome.BAD_RESPONSE, f"it answered {head.status} to the WebSocket's handshake")
-        elif head.coded:
-            self.answer_broke(Outcome.BAD_RESPONSE, "its Transfer-Encoding is another than chunked")
-        elif not self._plan.own and may_hold(worker.config, method, head, length):
-            self._held = HeldError(head)
-        else:
-            self._relay_head(head, framing, length)
-        return framing
+    def open_relay(self, attempt: Attempt, head: AnswerHead, framing: Framing, length: int | None) -> Relay:
+        """Pass this answer on as it comes."""
+        self.commit(attempt)
+        return self._reply.open(attempt, head, framing, length, self.our_lines())
 
-    def _relay_head(self, head: AnswerHead, framing: Framing, length: int | None) -> Relay:
-        relay = self._relay = Relay(self._conn.transport)
-        keep = self._request.keep_alive and not self._worker.stopping
-        relay.head(head, framing, length, self._our_lines(), self._request.head.version, keep)
-        if head.is_event_stream:
-            relay.watch_events(named=self._plan.route.dialect is Dialect.RESPONSES)
-        if self._plan.route.makes_id and head.status < 300:
-            relay.watch_for_id()
-        elif framing is Framing.CHUNKED and self._engine is not None and relay.takes_chunks:
-            self._engine.chunks = relay
-        return relay
-
-    def answer_body(self, data: bytes) -> None:
-        """Some bytes of the body."""
-        if self._relay is not None:
-            self._relay.body(data)
-        elif self._held is not None and not self._held.add(data):
-            held, self._held = self._held, None
-            self._relay_head(held.head, Framing.CHUNKED, None).body(held.body)
-
-    def answer_read(self, ended: bool) -> None:
-        """Write what one read brought; at the end of the answer, finish."""
-        if ended and self._held is not None:
-            if self._held.head.status in self._worker.config.retry_statuses:
-                self._attempt_over(Outcome.REJECTED)
-                self._do(self._exchange.handle(Event.REJECTED, Outcome.REJECTED))
-                return
-            self._relay_held()
-        relay = self._relay
-        if relay is None:
-            if ended:
-                self.answer_broke(Outcome.BAD_RESPONSE, "it said 101 and did not switch protocols")
-            return
-        if ended and relay.cut_short:
-            self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.BROKE_MIDWAY))
-            return
-        if ended:
-            relay.end()
-        else:
-            relay.flush()
-        if relay.found_id and self._upstream is not None:
-            self._worker.remember(relay.found_id, self._upstream.service)
-            relay.found_id = ""
-        if ended:
-            self._do(self._exchange.handle(_ENDED))
-
-    def _relay_held(self) -> None:
+    def relay_held(self, attempt: Attempt, held: HeldError) -> Relay:
         """Pass on an engine's error, in the shape that the client's SDK expects."""
-        held, self._held = self._held, None
-        assert held is not None
-        verbatim = self._worker.config.verbatim_errors
-        head, body = (held.head, held.body) if verbatim else held.in_shape(self._plan.route.dialect)
-        self._relay_head(head, Framing.LENGTH, len(body)).body(body)
+        self.commit(attempt)
+        return self._reply.engine_error(held, self.our_lines())
 
-    def answer_upgraded(self, surplus: bytes) -> None:
-        """101: from here on bytes go both ways untouched."""
-        if not self._request.websocket or self._status != 101 or self._head is None or self._engine is None:
-            self.answer_broke(Outcome.BAD_RESPONSE, "it switched protocols without being asked")
-            return
-        lines = b"" if self._plan.switched else replies.switching(self._head, self._our_lines())
-        Tunnel(self._conn, self._engine, self._worker.config.idle_timeout, self._tunnel_closed).open(lines, surplus)
+    def splice(self, attempt: Attempt) -> Resumption:
+        """This attempt goes on with the stream that broke off."""
+        relay, resumed = self._reply.relay, self.resumed
+        assert relay is not None and resumed is not None
+        if self._doubted:
+            self._settle_doubts()
+        self.worker.tally.resumed += 1
+        return Resumption(relay, resumed.kind, resumed.partial)
+
+    def read(self, attempt: Attempt) -> None:
+        """One read of an answer that comes in pieces was passed on."""
+        relay = self._reply.relay
+        if relay is not None and relay.found_id:
+            self._reply.look_for_id(attempt.choice.service)
+
+    def relayed(self, attempt: Attempt) -> None:
+        """The answer is complete."""
+        self.read(attempt)
+        self._reply.end()
+        self._do(self._exchange.handle(_ENDED))
+
+    def switch(self, attempt: Attempt, head: AnswerHead, engine: EngineConn, surplus: bytes) -> None:
+        """The engine switched protocols: bytes go both ways from now on."""
+        self.commit(attempt)
+        lines = b"" if self.plan.switched else replies.switching(head, self.our_lines())
+        Tunnel(self._conn, engine, self.worker.config.idle_timeout, self._tunnel_closed).open(lines, surplus)
 
     def _tunnel_closed(self, outcome: Outcome) -> None:
-        self._exchange.handle(Event.ENDED, outcome)
-        self._attempt_over(outcome)
-        self._log(outcome, self._status)
-
-    def answer_broke(self, outcome: Outcome, error: str) -> None:
-        """The connection died or sent garbage; before or after the commit point."""
-        self._why = error
-        if self._relay is not None:
-            self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.BROKE_MIDWAY))
-            return
-        reused = self._reused and not self._first_byte
-        self._attempt_over(outcome)
-        self._do(self._exchange.handle(Event.BROKE_EARLY, outcome, reused))
+        self._exchange.handle(_ENDED, outcome)
+        self._end_attempts(outcome)
+        self._log(outcome, self._reply.status)
 
     # -- the client ----------------------------------------------------------------------------------------------------
 
@@ -348,52 +354,47 @@ class Driver:
 
     def client_full(self) -> None:
         """Back-pressure: stop reading from the engine."""
-        self._full = True
-        if self._engine is not None and not self._engine.lost:
-            self._engine.transport.pause_reading()
+        self.full = True
+        if self._attempt is not None:
+            self._attempt.pause()
 
     def client_free(self) -> None:
         """The client reads again."""
-        self._full = False
-        self._due = 0.0
-        if self._engine is not None and not self._engine.lost:
-            self._engine.transport.resume_reading()
+        self.full = False
+        if self._attempt is not None:
+            self._attempt.resume()
 
     def stop(self) -> None:
         """The worker's deadline has passed: end it honestly."""
-        if self._relay is not None:
-            self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.CUT_AT_STOP))
+        if self._exchange.state is State.DONE:
+            return
+        if self._waits_since:
+            self.worker.room.leave(self)
+            self._stop_waiting()
+        self._exchange.handle(Event.STOPPED, Outcome.CUT_AT_STOP)
+        if self._reply.relay is not None:
+            self._break(Outcome.CUT_AT_STOP)
         else:
-            self._attempt_over(Outcome.CUT_AT_STOP)
-            self._do(self._exchange.handle(Event.TIMED_OUT_EARLY, Outcome.STOPPING))
+            self._end_attempts(Outcome.CUT_AT_STOP)
+            self._refuse(Outcome.STOPPING, "")
 
     def fail(self) -> bool:
         """A bug: let everything go. Returns whether a part of an answer was sent already."""
-        self._attempt_over(Outcome.BUG)
+        self._end_attempts(Outcome.BUG)
         self._do(self._exchange.handle(Event.STOPPED, Outcome.BUG))
-        return self._relay is not None or self._whole >= 0
+        return self._reply.begun
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
-    def _wait_for(self, limit: float) -> None:
-        """What is waited for now may take `limit` seconds, counted from the next look (`expire`)."""
-        self._limit = limit
-        self._due = 0.0
-
     def expire(self, now: float) -> None:
-        """Called a few times a second: connect, first byte and idle have a deadline each."""
-        sent = self._relay.sent if self._relay is not None else 0
-        if not self._due or self._full or sent != self._seen:
-            self._due = now + self._limit
-            self._seen = sent
-        elif now >= self._due:
-            self._timed_out()
-
-    def _timed_out(self) -> None:
-        if self._relay is not None:
-            self._do(self._exchange.handle(Event.BROKE_LATE, Outcome.IDLE_TIMEOUT))
-            return
-        outcome = Outcome.CONNECT_TIMEOUT if self._connecting is not None else Outcome.FIRST_BYTE_TIMEOUT
-        event = Event.CONNECT_FAILED if self._connecting is not None else Event.TIMED_OUT_EARLY
-        self._attempt_over(outcome)
-        self._do(self._exchange.handle(event, outcome))
+        """Called a few times a second."""
+        attempt, rival, relay = self._attempt, self._rival, self._reply.relay
+        sent = relay.sent if relay is not None else 0
+        if attempt is not None:
+            attempt.expire(now, sent)
+        if rival is not None:
+            rival.expire(now, sent)
+        elif attempt is not None and self._exchange.state is State.TRYING and attempt.is_slow(now):
+            # The first byte takes long: ask a second service, unless others wait for one.
+            if not self.worker.room.waiting:
+                self._do(self._exchange.handle(Event.SLOW))

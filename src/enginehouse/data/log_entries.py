@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def entry(
     request: Request,
     plan: Plan,
-    times: tuple[float, float],
+    times: tuple[float, float, float],
     service: str,
     attempts: int,
     outcome: Outcome,
@@ -27,13 +27,14 @@ def entry(
     sent: int,
     stream: bool,
 ) -> Entry:
-    """A request for which a service was looked for. `times`: ended, first byte (0.0: none), monotonic seconds."""
+    """A request for which a service was looked for. `times`: ended, first byte (0.0: none), monotonic
+    seconds; and for how many it waited."""
     head = request.head
     return (
         request.begun,
         times[0],
         times[1],
-        0.0,
+        times[2],
         plan.request_id,
         request.peer,
         head.method,

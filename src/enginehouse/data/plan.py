@@ -45,6 +45,20 @@ class Plan:
         self.switched = switched
         """The client's side is a WebSocket already."""
 
+    def with_body(self, body: bytes) -> Plan:
+        """The same with another body."""
+        return Plan(
+            self.request,
+            self.route,
+            self.request_id,
+            self.forwarded_for,
+            self.own,
+            self.ask,
+            self.target,
+            body,
+            self.switched,
+        )
+
     def engine_head(self, upstream: Upstream) -> bytes:
         """The head as this service gets it: the client's, less what is not for it, with what we add."""
         head = self.request.head

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from enginehouse.core.outcome import Outcome
+from enginehouse.data.replay import Replay
 from enginehouse.wire import errors, sse
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect
@@ -47,6 +48,7 @@ class Relay:
         "_write",
         "found_id",
         "keep",
+        "replay",
         "sent",
     )
 
@@ -58,6 +60,8 @@ class Relay:
         self._chunked = False
         self._events: sse.Scanner | None = None
         self._prefix: bytearray | None = None
+        self.replay: Replay | None = None
+        """Keeps what is passed on, where another engine could go on with it."""
         self.found_id = ""
         self.keep = True
         """False: the connection to the client ends with this answer."""
@@ -99,12 +103,16 @@ class Relay:
         """Write one read that is one chunk, its data being `chunk[start:-2]`; what came before was flushed."""
         self._write(chunk)
         self.sent += len(chunk) - start - 2
+        if self.replay is not None:
+            self.replay.keep(chunk, self.sent)
         if self._events is not None:
             self._events.feed_chunk(chunk, start)
 
     def body(self, data: bytes) -> None:
         """Queue some bytes of the body."""
         self.sent += len(data)
+        if self.replay is not None:
+            self.replay.keep((data,), self.sent)
         if self._chunked:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
@@ -122,6 +130,11 @@ class Relay:
         if self._out:
             self._transport.write(b"".join(self._out))
             self._out.clear()
+
+    @property
+    def failed(self) -> bool:
+        """An answer of any shape is passed on."""
+        return False
 
     @property
     def cut_short(self) -> bool:

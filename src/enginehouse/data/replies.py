@@ -20,22 +20,41 @@ if TYPE_CHECKING:
     from enginehouse.data.worker import Worker
 
 
-def our_lines(request_id: bytes, choice: Choice | None, attempts: int, overhead: float, reason: str = "") -> bytes:
-    """The header lines of ours that every answer carries. `overhead` in seconds; `reason` where nobody was chosen."""
+def our_lines(
+    request_id: bytes,
+    choice: Choice | None,
+    attempts: int,
+    overhead: float,
+    reason: str = "",
+    waited: float = 0.0,
+    position: int = 0,
+) -> bytes:
+    """The header lines of ours that every answer carries. `overhead` in seconds; `reason` where nobody was chosen.
+
+    `waited` in seconds and `position` (from 1) are those of a request that had to wait for a service.
+    """
     service = b"-"
     if choice is not None:
         service, reason = choice.service.name.encode(), choice.reason
-    return (
+    lines = (
         b"x-request-id: %b\r\nx-enginehouse-service: %b\r\nx-enginehouse-attempts: %d\r\n"
-        b"x-enginehouse-queue-ms: 0\r\nx-enginehouse-overhead-ms: %.3f\r\nx-enginehouse-reason: %b\r\n"
-    ) % (request_id, service, attempts, overhead * 1000, reason.encode() or b"-")
+        b"x-enginehouse-queue-ms: %d\r\nx-enginehouse-overhead-ms: %.3f\r\nx-enginehouse-reason: %b\r\n"
+    ) % (request_id, service, attempts, waited * 1000, overhead * 1000, reason.encode() or b"-")
+    return lines + b"x-enginehouse-queue-position: %d\r\n" % position if position else lines
 
 
 def error(
-    request: Request, dialect: Dialect, outcome: Outcome, message: str, param: str | None, ours: bytes, keep: bool
+    request: Request,
+    dialect: Dialect,
+    outcome: Outcome,
+    message: str,
+    param: str | None,
+    ours: bytes,
+    keep: bool,
+    retry_after: int | None = None,
 ) -> bytes:
-    """A whole error answer."""
-    response = errors.error_response(outcome, message, param, dialect)
+    """A whole error answer. `retry_after` in seconds, None for the outcome's own."""
+    response = errors.error_response(outcome, message, param, dialect, retry_after=retry_after)
     lines = [b"%b: %b\r\n" % header for header in response.headers]
     if outcome is Outcome.METHOD_NOT_ALLOWED:
         lines.append(b"allow: GET, HEAD\r\n")

@@ -35,10 +35,13 @@ from enginehouse.data.driver import Driver
 from enginehouse.data.engine_pool import UNIX, EnginePool
 from enginehouse.data.intake import read_plan
 from enginehouse.data.realtime import Realtime
+from enginehouse.data.replay import ReplayMemory
 from enginehouse.data.request import Request
+from enginehouse.data.tally import Tally
 from enginehouse.data.waiting import WaitingRoom
 from enginehouse.policy.admission import learned_from
 from enginehouse.policy.choose import Choice, LoadView
+from enginehouse.policy.retry import Retries
 from enginehouse.policy.table import Table, build
 from enginehouse.wire.errors import Dialect, Unreadable
 from enginehouse.wire.known_heads import KnownHeads
@@ -91,6 +94,11 @@ class Worker:
             up=True,
         )
         self.control = Choice(control, "own")
+        self.retries = Retries(config)
+        self.replay_memory = ReplayMemory(config.failover_memory)
+        self.tally = Tally()
+        self.nobody: list[tuple[Service, Outcome]] = []
+        """Never changed: what most requests have to say of services that broke off."""
         self.access_log = AccessLog(config.access_log, config.access_log_format, config.access_log_buffer)
         # connections
         self.known_heads: KnownHeads[RequestHead] = KnownHeads()
@@ -273,6 +281,7 @@ class Worker:
             now
         )  # room may have been made without a word: by a worker that died, an ejection that ended
         self.pool.sweep(now)
+        self.retries.turn(now)
         self.access_log.flush(now)
         self.counters.tick(now)
         if self.link is not None and self.counters.changed and now - self._reported_at >= self._report_interval:

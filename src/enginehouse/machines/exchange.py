@@ -2,10 +2,12 @@
 
 Owns: the `Exchange` machine. Events in, one command out; the table says which states may follow. On the first
 attempt of a request it takes two events. May not live here: bytes, connections, clocks, the choice itself (`policy`,
-injected as `choose`).
+injected as `choose`), the rule of repetition (`policy.retry`).
 
-    NEW --asked--> TRYING --ended--> DONE
-                   TRYING --connect_failed / broke_early / rejected--> TRYING (another service, or a fresh connection)
+    NEW --asked--> TRYING --ended--> DONE               nobody free: NEW, TRYING --> QUEUED --freed--> TRYING
+    TRYING --connect_failed / broke_early / rejected--> TRYING (another service, or a fresh connection)
+    TRYING --slow--> RACING (two attempts at once) --one of them failed / won--> TRYING
+    TRYING --broke_stream--> RESUMING (another service goes on with the answer), which may wait, too: PARKED
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from enginehouse.core.outcome import Outcome, Retry
-from enginehouse.policy.choose import Choice, Refusal
+from enginehouse.policy.choose import Busy, Choice, Refusal
+from enginehouse.policy.retry import MAX_BROKEN, Retries
 
 
 class _Word(enum.Enum):
@@ -28,7 +31,15 @@ class State(_Word):
     """Where the request is."""
 
     NEW = "new"
+    QUEUED = "queued"
+    """Waits for a service to become free or ready; nothing of an answer was sent."""
     TRYING = "trying"
+    RACING = "racing"
+    """Two attempts run: the first was slow."""
+    RESUMING = "resuming"
+    """A part of the answer was sent and its engine is gone: another one goes on with it."""
+    PARKED = "parked"
+    """Waits for one that can."""
     DONE = "done"
 
 
@@ -36,10 +47,20 @@ class Event(_Word):
     """What happened. The phase is in the event: before or after the head was passed on to the client."""
 
     ASKED = "asked"
+    FREED = "freed"
+    TURNED_AWAY = "turned_away"
+    """There is no place to wait."""
+    LATE = "late"
+    """It waited as long as it may."""
     CONNECT_FAILED = "connect_failed"
     BROKE_EARLY = "broke_early"
     TIMED_OUT_EARLY = "timed_out_early"
     REJECTED = "rejected"
+    SLOW = "slow"
+    WON = "won"
+    """One of two attempts answers; the other was ended."""
+    BROKE_STREAM = "broke_stream"
+    """A streamed answer broke off that another engine can go on with."""
     BROKE_LATE = "broke_late"
     ENDED = "ended"
     CLIENT_LEFT = "client_left"
@@ -52,6 +73,22 @@ class Connect(NamedTuple):
     choice: Choice
     fresh: bool
     rejections: int = 0
+
+
+class Reconnect(NamedTuple):
+    """Try the same service again, on a fresh connection."""
+
+
+class Race(NamedTuple):
+    """Try this service, too; whichever answers first is heard."""
+
+    choice: Choice
+
+
+class Wait(NamedTuple):
+    """Nobody can take it now. `line`: where to wait, "" for the line of its model."""
+
+    line: str
 
 
 class Refuse(NamedTuple):
@@ -86,18 +123,20 @@ class Ignore(NamedTuple):
     """A late event: nothing to do."""
 
 
-Command = Connect | Refuse | Answer | Break | PassOn | Finish | Ignore
-Choose = Callable[[tuple[str, ...]], Choice | Refusal]
+Command = Connect | Reconnect | Race | Wait | Refuse | Answer | Break | PassOn | Finish | Ignore
+Choose = Callable[[tuple[str, ...]], Choice | Busy | Refusal]
 
+IGNORE: Final = Ignore()
+RECONNECT: Final = Reconnect()
+PASS_ON: Final = PassOn()
 # Members of an enumeration are looked up by name each time; these are on the way of every request.
 _TRYING: Final = State.TRYING
+_QUEUED: Final = State.QUEUED
+_RESUMING: Final = State.RESUMING
+_PARKED: Final = State.PARKED
 _DONE: Final = State.DONE
 _ANSWERED: Final = Outcome.ANSWERED
-
-#: A request that broke this many services is answered, not tried on one more.
-MAX_BROKEN: Final = 2
-#: Attempts of one request, however many services there are.
-MAX_ATTEMPTS: Final = 5
+FINISHED: Final = Finish(_ANSWERED)
 
 
 def _nobody(_tried: tuple[str, ...]) -> Refusal:
@@ -106,18 +145,22 @@ def _nobody(_tried: tuple[str, ...]) -> Refusal:
 
 
 class Exchange:
-    """The machine. `choose(tried)` picks a service that is not among `tried`, or refuses."""
+    """The machine. `choose(tried)` picks a service not among `tried`, says that waiting is worth it, or refuses."""
 
-    __slots__ = ("_broken", "_choose", "_rejections", "attempts", "choice", "state", "tried")
+    __slots__ = ("_choose", "_instead", "_rejections", "_retries", "attempts", "broken", "state", "tried")
 
-    def __init__(self, choose: Choose) -> None:
+    def __init__(self, choose: Choose, retries: Retries) -> None:
         self.state = State.NEW
         self.attempts = 0
-        self.choice: Choice | None = None
         self.tried: tuple[str, ...] = ()
+        """Names of services that had their attempt."""
+        self.broken = 0
+        """Services that broke off while they worked on it."""
         self._choose = choose
-        self._broken = 0
+        self._retries = retries
         self._rejections = 0
+        self._instead: Command = IGNORE
+        """What to do when waiting is not possible or was in vain."""
 
     def handle(self, event: Event, outcome: Outcome = _ANSWERED, reused: bool = False) -> Command:
         """Take one event. `outcome` says how the attempt ended, `reused` whether its connection had been used before.
@@ -131,59 +174,141 @@ class Exchange:
         assert self.state in allowed, (event, self.state)
         return command
 
-    def _next(self, fresh: bool) -> Connect | Refusal | None:
-        """The next attempt; a refusal where nobody is left, None where enough attempts were made."""
-        if self.attempts >= MAX_ATTEMPTS:
+    @property
+    def poisonous(self) -> bool:
+        """It broke as many services as one may: none of them is to blame."""
+        return self.broken >= MAX_BROKEN
+
+    def _next(self, fresh: bool) -> Connect | Busy | Refusal | None:
+        """The next attempt; None where enough were made."""
+        if self.attempts >= self._retries.max_attempts:
             return None
-        choice = self._choose(self.tried)
-        if isinstance(choice, Refusal):
-            return choice
-        self.state, self.choice = _TRYING, choice
+        found = self._choose(self.tried)
+        if not isinstance(found, Choice):
+            return found
         self.attempts += 1
-        self.tried = (*self.tried, choice.service.name)
-        return Connect(choice, fresh, self._rejections)
+        self.tried = (*self.tried, found.service.name)
+        return Connect(found, fresh, self._rejections)
 
     def _end(self) -> None:
         """Nobody is asked any more: whoever gave `choose` holds this machine, and a cycle would outlive both."""
         self.state = _DONE
         self._choose = _nobody
 
+    # -- before the first attempt --------------------------------------------------------------------------------------
+
     def _asked(self, outcome: Outcome, reused: bool) -> Command:
-        command = self._next(fresh=False)
-        if isinstance(command, Connect):
-            return command
+        found = self._next(fresh=False)
+        if isinstance(found, Connect):
+            self.state = _TRYING
+            return found
+        if isinstance(found, Busy):
+            return self._wait(_QUEUED, found.line, Refuse(found.refusal))
         self._end()
-        assert command is not None
-        return Refuse(command)
+        assert found is not None
+        return Refuse(found)
+
+    def _wait(self, state: State, line: str, instead: Command) -> Command:
+        self.state, self._instead = state, instead
+        return Wait(line)
+
+    def _freed(self, outcome: Outcome, reused: bool) -> Command:
+        """There may be room: again from the start, among those that were not tried yet."""
+        found = self._next(fresh=False)
+        if isinstance(found, Connect):
+            self.state = _TRYING if self.state is _QUEUED else _RESUMING
+            return found
+        if isinstance(found, Busy):
+            return Wait(found.line)
+        return self._in_vain(outcome, reused)
+
+    def _in_vain(self, outcome: Outcome, reused: bool) -> Command:
+        self._end()
+        return self._instead
+
+    def _late(self, outcome: Outcome, reused: bool) -> Command:
+        instead = self._in_vain(outcome, reused)
+        if isinstance(instead, Refuse) and instead.refusal.outcome is Outcome.QUEUE_FULL:
+            return Refuse(Refusal(Outcome.QUEUE_TIMEOUT, instead.refusal.model))
+        return instead
+
+    # -- before the first byte -----------------------------------------------------------------------------------------
 
     def _rejected(self, outcome: Outcome, reused: bool) -> Command:
         """The engine is busy or loading: somebody else may not be."""
         self._rejections += 1
-        command = self._next(fresh=False)
-        if isinstance(command, Connect):
-            return command
+        found = None if self._retries.again(outcome, reused, self.broken) is Retry.NO else self._next(fresh=False)
+        if isinstance(found, Connect):
+            return found
+        if isinstance(found, Busy):
+            return self._wait(_QUEUED, found.line, Refuse(found.refusal))
         self._end()
-        return PassOn()
+        return PASS_ON
 
     def _failed_early(self, outcome: Outcome, reused: bool) -> Command:
         """Nothing reached the client: the outcome's row says whether and where to try again."""
-        retry = outcome.row.retry
+        if outcome.row.retry is Retry.FRESH and not reused:
+            self.broken += 1
+        retry = self._retries.again(outcome, reused, self.broken)
         if retry is Retry.FRESH:
-            if reused and self.choice is not None:
-                # The engine may have closed an idle connection just as we used it: not its fault, nobody saw a byte.
-                self.attempts += 1
-                return Connect(self.choice, fresh=True)
-            self._broken += 1
-            if self._broken >= MAX_BROKEN:
-                retry = Retry.NO
-        if retry is Retry.NO:
-            self._end()
-            return Answer(outcome)
-        command = self._next(fresh=True)
-        if isinstance(command, Connect):
-            return command
+            self.attempts += 1
+            return RECONNECT
+        answer = Answer(Outcome.POISONOUS if self.poisonous else outcome)
+        found = None if retry is Retry.NO else self._next(fresh=True)
+        if isinstance(found, Connect):
+            return found
+        if isinstance(found, Busy):
+            return self._wait(_QUEUED, found.line, answer)
+        if found is not None:
+            # All were tried. One of them may come back: what happened to it was no verdict on the request.
+            self.tried = ()
+            return self._wait(_QUEUED, "", answer)
         self._end()
-        return Answer(outcome)
+        return answer
+
+    def _slow(self, outcome: Outcome, reused: bool) -> Command:
+        """The first byte takes long: a second attempt, if there is a service that is free and the budget allows."""
+        if self.attempts >= self._retries.max_attempts:
+            return IGNORE
+        found = self._choose(self.tried)
+        if not isinstance(found, Choice) or not self._retries.hedge():
+            return IGNORE
+        self.attempts += 1
+        self.tried = (*self.tried, found.service.name)
+        self.state = State.RACING
+        return Race(found)
+
+    def _one_left(self, outcome: Outcome, reused: bool) -> Command:
+        """Of two attempts one has ended: the other goes on."""
+        if outcome.row.retry is Retry.FRESH and not reused:
+            self.broken += 1
+        self.state = _TRYING
+        return IGNORE
+
+    # -- after the first byte ------------------------------------------------------------------------------------------
+
+    def _resume(self, outcome: Outcome, reused: bool) -> Command:
+        """The engine broke off: another one goes on, unless this request breaks every engine it meets."""
+        self.broken += 1
+        return self._go_on(outcome)
+
+    def _resume_again(self, outcome: Outcome, reused: bool) -> Command:
+        """Whoever was to go on could not even begin."""
+        if outcome.row.retry is Retry.FRESH:
+            self.broken += 1
+        if outcome is Outcome.REJECTED:
+            self._rejections += 1
+        return self._go_on(Outcome.BROKE_MIDWAY)
+
+    def _go_on(self, outcome: Outcome) -> Command:
+        found = None if self.poisonous else self._next(fresh=True)
+        if isinstance(found, Connect):
+            self.state = _RESUMING
+            return found
+        if isinstance(found, Busy):
+            return self._wait(_PARKED, found.line, Break(outcome))
+        self._end()
+        return Break(outcome)
 
     def _broke_late(self, outcome: Outcome, reused: bool) -> Command:
         self._end()
@@ -201,20 +326,48 @@ class Step(NamedTuple):
     allowed: frozenset[State]
 
 
-IGNORE: Final = Ignore()
-FINISHED: Final = Finish(_ANSWERED)
-_ON: Final = frozenset((State.TRYING, State.DONE))
-_END: Final = frozenset((State.DONE,))
+def _to(*states: State) -> frozenset[State]:
+    return frozenset(states)
+
+
+_S, _E = State, Event
+_END: Final = _to(_S.DONE)
+_ON: Final = _to(_S.TRYING, _S.QUEUED, _S.DONE)
+_GO_ON: Final = _to(_S.RESUMING, _S.PARKED, _S.DONE)
+_ONE: Final = _to(_S.TRYING)
 TABLE: Final[dict[tuple[State, Event], Step]] = {
-    (State.NEW, Event.ASKED): Step(Exchange._asked, _ON),
-    (State.NEW, Event.CLIENT_LEFT): Step(Exchange._finished, _END),
-    (State.NEW, Event.STOPPED): Step(Exchange._finished, _END),
-    (State.TRYING, Event.CONNECT_FAILED): Step(Exchange._failed_early, _ON),
-    (State.TRYING, Event.BROKE_EARLY): Step(Exchange._failed_early, _ON),
-    (State.TRYING, Event.TIMED_OUT_EARLY): Step(Exchange._failed_early, _ON),
-    (State.TRYING, Event.REJECTED): Step(Exchange._rejected, _ON),
-    (State.TRYING, Event.BROKE_LATE): Step(Exchange._broke_late, _END),
-    (State.TRYING, Event.ENDED): Step(Exchange._finished, _END),
-    (State.TRYING, Event.CLIENT_LEFT): Step(Exchange._finished, _END),
-    (State.TRYING, Event.STOPPED): Step(Exchange._finished, _END),
+    (_S.NEW, _E.ASKED): Step(Exchange._asked, _ON),
+    (_S.QUEUED, _E.FREED): Step(Exchange._freed, _ON),
+    (_S.QUEUED, _E.TURNED_AWAY): Step(Exchange._in_vain, _END),
+    (_S.QUEUED, _E.LATE): Step(Exchange._late, _END),
+    (_S.TRYING, _E.CONNECT_FAILED): Step(Exchange._failed_early, _ON),
+    (_S.TRYING, _E.BROKE_EARLY): Step(Exchange._failed_early, _ON),
+    (_S.TRYING, _E.TIMED_OUT_EARLY): Step(Exchange._failed_early, _ON),
+    (_S.TRYING, _E.REJECTED): Step(Exchange._rejected, _ON),
+    (_S.TRYING, _E.SLOW): Step(Exchange._slow, _to(_S.TRYING, _S.RACING)),
+    (_S.TRYING, _E.BROKE_STREAM): Step(Exchange._resume, _GO_ON),
+    (_S.TRYING, _E.BROKE_LATE): Step(Exchange._broke_late, _END),
+    (_S.TRYING, _E.ENDED): Step(Exchange._finished, _END),
+    (_S.RACING, _E.CONNECT_FAILED): Step(Exchange._one_left, _ONE),
+    (_S.RACING, _E.BROKE_EARLY): Step(Exchange._one_left, _ONE),
+    (_S.RACING, _E.TIMED_OUT_EARLY): Step(Exchange._one_left, _ONE),
+    (_S.RACING, _E.REJECTED): Step(Exchange._one_left, _ONE),
+    (_S.RACING, _E.WON): Step(Exchange._one_left, _ONE),
+    (_S.RESUMING, _E.CONNECT_FAILED): Step(Exchange._resume_again, _GO_ON),
+    (_S.RESUMING, _E.BROKE_EARLY): Step(Exchange._resume_again, _GO_ON),
+    (_S.RESUMING, _E.TIMED_OUT_EARLY): Step(Exchange._resume_again, _GO_ON),
+    (_S.RESUMING, _E.REJECTED): Step(Exchange._resume_again, _GO_ON),
+    (_S.RESUMING, _E.BROKE_STREAM): Step(Exchange._resume, _GO_ON),
+    (_S.RESUMING, _E.BROKE_LATE): Step(Exchange._broke_late, _END),
+    (_S.RESUMING, _E.ENDED): Step(Exchange._finished, _END),
+    (_S.PARKED, _E.FREED): Step(Exchange._freed, _GO_ON),
+    (_S.PARKED, _E.TURNED_AWAY): Step(Exchange._in_vain, _END),
+    (_S.PARKED, _E.LATE): Step(Exchange._late, _END),
+    (_S.PARKED, _E.BROKE_LATE): Step(Exchange._broke_late, _END),
+    **{
+        (state, event): Step(Exchange._finished, _END)
+        for state in State
+        if state is not _S.DONE
+        for event in (_E.CLIENT_LEFT, _E.STOPPED)
+    },
 }

@@ -92,7 +92,7 @@ def choose(
         # Nobody else has what the id stands for, so an ejection does not matter here.
         if keeper is not None and keeper.name not in tried:
             if entry.capped and not _with_room((keeper,), view):
-                return Busy(line_at(keeper), _refusal(table, ask, entry))
+                return Busy(line_at(keeper), Refusal(Outcome.QUEUE_FULL, ask.model))
             return Choice(keeper, "remembered")
     if ask.session:
         return _at_home(table, entry, ask, tried, view, now, rng)
@@ -148,8 +148,9 @@ def has_room(service: Service, view: LoadView) -> bool:
 def _all_taken(
     table: Table, ask: Ask, entry: Entry, tried: tuple[str, ...], found: Sequence[Service] | None
 ) -> Busy | Refusal:
-    refusal = _refusal(table, ask, entry)
-    return refusal if found is None else Busy(line_for(ask.model, bool(tried)), refusal)
+    if found is None:
+        return _refusal(table, ask, entry)
+    return Busy(line_for(ask.model, bool(tried)), Refusal(Outcome.QUEUE_FULL, ask.model))
 
 
 def _not_ready(table: Table, ask: Ask, entry: Entry | None, tried: tuple[str, ...]) -> Busy | Refusal:

@@ -82,3 +82,11 @@ class AnswerHead:
         """The head for a JSON body of ours in the place of the engine's."""
         kept = [header for header in self.headers if header[0].lower() != b"content-type"]
         return AnswerHead(self.status, self.keep_alive, [*kept, (b"content-type", b"application/json")])
+
+
+def retry_after(head: AnswerHead) -> float:
+    """Seconds that an engine asks to be left alone; -1.0 where it names none, or a date (RFC 9110 10.2.3)."""
+    for name, value in head.headers:
+        if name.lower() == b"retry-after":
+            return float(value) if value.isdigit() and len(value) < 10 else -1.0
+    return -1.0

@@ -71,6 +71,8 @@ _TEXTS: dict[Outcome, str] = {
     Outcome.NO_SERVICE_FOR_MODEL: "No healthy services available for this model; try again in some seconds.",
     Outcome.NOT_SYNCED: "The router does not know yet what all of its services serve; try again in a second.",
     Outcome.NO_SERVICE: "No healthy services available; GET /services shows what the router knows of them.",
+    Outcome.QUEUE_FULL: "All services of this model are busy, and as many requests as may wait already (`queue_size`).",
+    Outcome.QUEUE_TIMEOUT: "No service of this model became free in time (`queue_timeout`).",
     Outcome.BODIES_FULL: "The router holds as many request bodies as it may (`body_budget`); try again in a second.",
     Outcome.CONNECTIONS_FULL: "The router has as many connections as it may (`max_connections`); "
     "try again in a second.",
@@ -79,6 +81,8 @@ _TEXTS: dict[Outcome, str] = {
     Outcome.CONNECT_TIMEOUT: "No connection to the engine could be made in time; try again.",
     Outcome.BROKE_BEFORE_HEAD: "The engine closed the connection without an answer; try again.",
     Outcome.BAD_RESPONSE: "The engine's answer was not valid HTTP.",
+    Outcome.POISONOUS: "Two engines broke off while they worked on this request, so it is not tried on another one: "
+    "something in it may be the cause.",
     Outcome.FIRST_BYTE_TIMEOUT: "The engine did not answer in time (`first_byte_timeout`).",
     Outcome.BROKE_MIDWAY: "The engine broke off in the middle of this answer: it is incomplete. "
     "Send the request again.",
@@ -112,13 +116,14 @@ def error_response(
     param: str | None = None,
     dialect: Dialect = Dialect.OPENAI,
     extra_headers: Iterable[tuple[bytes, bytes]] = (),
+    retry_after: int | None = None,
 ) -> Response:
-    """The answer for `outcome`. `message` "" takes the outcome's own text."""
+    """The answer for `outcome`. `message` "" takes the outcome's own text, `retry_after` None its own seconds."""
     row = outcome.row
     status = row.status or 502
     headers = [(b"content-type", b"application/json")]
     if row.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % row.retry_after))
+        headers.append((b"retry-after", b"%d" % (row.retry_after if retry_after is None else retry_after)))
     if row.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if row.should_retry else b"false"))
     headers += extra_headers

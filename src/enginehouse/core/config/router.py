@@ -90,6 +90,26 @@ class RouterConfig(Config, frozen=True):
         tuple[Literal[429, 502, 503, 504], ...],
         option("statuses of an engine after which another service is tried, with a back-off"),
     ] = (429, 503)
+    retry_timeouts: Annotated[
+        bool, option("try another service when an engine sent nothing in time; it may be generating all the same")
+    ] = False
+    max_attempts: Annotated[int, option("attempts of one request, however many services there are", ge=1, le=16)] = 5
+    retry_budget: Annotated[
+        float, option("repetitions allowed, as a share of the requests (beside a reserve of 512 in 10 s)", ge=0, le=1)
+    ] = 0.2
+    failover: Annotated[
+        bool, option("go on with a streamed answer on another service when its engine dies, where that is exact")
+    ] = True
+    failover_memory: Annotated[
+        int, option("bytes of streams a worker keeps for that; streams beyond it are not continued", unit="bytes", ge=0)
+    ] = 64 * MIB
+    hedge_after: Annotated[
+        float,
+        option("try a second service when the first has sent nothing for this long; 0 never does", unit="s", ge=0),
+    ] = 0.0
+    hedge_budget: Annotated[
+        float, option("such second attempts, as a share of the requests (beside a reserve of 10 in 10 s)", ge=0, le=1)
+    ] = 0.05
     require_model: Annotated[bool, option("refuse a body without `model` instead of routing it to any service")] = False
     unknown_model_status: Annotated[Literal[503, 404], option("status for a model the house has never seen")] = 503
     cache_type_routing_threshold: Annotated[

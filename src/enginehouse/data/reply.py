@@ -1,0 +1,145 @@
+"""What the client gets of one request, and what is noted of it.
+
+Owns: the answer's way to the client's transport: whole, through a relay, as an error of ours or an engine's; its line
+in the access log. May not live here: whose answer it is (`driver`), the bytes of heads and errors (`replies`,
+`wire.errors`), re-framing (`relay`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from enginehouse.core.fleet import Service
+from enginehouse.core.outcome import Outcome
+from enginehouse.data import replies
+from enginehouse.data.access_log import BATCH
+from enginehouse.data.attempt import Attempt
+from enginehouse.data.continuing import keeps
+from enginehouse.data.held import HeldError
+from enginehouse.data.log_entries import entry
+from enginehouse.data.relay import Relay, whole_answer
+from enginehouse.data.replay import Replay
+from enginehouse.data.request import Request
+from enginehouse.policy.choose import Choice
+from enginehouse.wire.answer_head import AnswerHead
+from enginehouse.wire.errors import Dialect
+from enginehouse.wire.http1 import Framing
+from enginehouse.wire.realtime import close_frame
+
+if TYPE_CHECKING:
+    from enginehouse.data.client_conn import ClientConn
+    from enginehouse.data.plan import Plan
+    from enginehouse.data.worker import Worker
+
+_IN_LINE: Final = (Outcome.QUEUE_FULL, Outcome.QUEUE_TIMEOUT)
+
+
+class Reply:
+    """The client's side of one request."""
+
+    __slots__ = ("_conn", "_plan", "_request", "_whole", "_worker", "first_byte", "head", "relay")
+
+    def __init__(self, worker: Worker, conn: ClientConn, request: Request, plan: Plan) -> None:
+        self._worker = worker
+        self._conn = conn
+        self._request = request
+        self._plan = plan
+        self.head: AnswerHead | None = None
+        """Of the engine's answer that is passed on."""
+        self.first_byte = 0.0
+        """When the engine sent it, monotonic seconds."""
+        self.relay: Relay | None = None
+        """Where the answer comes in pieces."""
+        self._whole = -1
+        """Bytes of the body of an answer that was passed on at once."""
+
+    @property
+    def begun(self) -> bool:
+        """A part of it was sent, or is to be."""
+        return self.relay is not None or self._whole >= 0
+
+    @property
+    def keep(self) -> bool:
+        """May the connection carry another request?"""
+        if self.relay is not None:
+            return self.relay.keep
+        return self._request.keep_alive and not self._worker.stopping
+
+    @property
+    def status(self) -> int:
+        """Of the engine's answer, 0 where there is none."""
+        return self.head.status if self.head is not None else 0
+
+    def pass_whole(self, head: AnswerHead, body: bytes, ours: bytes) -> None:
+        """An answer that came in one read and needs no further look: one write. `ours` are our own header lines."""
+        request = self._request
+        self._whole = len(body)
+        keep = request.keep_alive and not self._worker.stopping
+        self._conn.transport.write(whole_answer(head, ours, request.head.version, keep, body))
+
+    def open(self, attempt: Attempt, head: AnswerHead, framing: Framing, length: int | None, ours: bytes) -> Relay:
+        """Pass this answer on as it comes."""
+        plan = self._plan
+        relay = self._make_relay(head, framing, length, ours)
+        if head.is_event_stream:
+            relay.watch_events(named=plan.route.dialect is Dialect.RESPONSES)
+            if keeps(self._worker.config, plan, head):
+                relay.replay = Replay(self._worker.replay_memory)
+        if plan.route.makes_id and head.status < 300:
+            relay.watch_for_id()
+        elif framing is Framing.CHUNKED and attempt.engine is not None and relay.takes_chunks:
+            attempt.engine.chunks = relay
+        return relay
+
+    def _make_relay(self, head: AnswerHead, framing: Framing, length: int | None, ours: bytes) -> Relay:
+        relay = self.relay = Relay(self._conn.transport)
+        keep = self._request.keep_alive and not self._worker.stopping
+        relay.head(head, framing, length, ours, self._request.head.version, keep)
+        return relay
+
+    def engine_error(self, held: HeldError, ours: bytes) -> Relay:
+        """Pass on an engine's error, in the shape that the client's SDK expects."""
+        verbatim = self._worker.config.verbatim_errors
+        head, body = (held.head, held.body) if verbatim else held.in_shape(self._plan.route.dialect)
+        relay = self._make_relay(head, Framing.LENGTH, len(body), ours)
+        relay.body(body)
+        return relay
+
+    def refuse(self, outcome: Outcome, message: str, ours: bytes) -> int:
+        """No answer of an engine reached the client: an error of our own. Returns its status."""
+        if self._plan.switched:
+            self._conn.transport.write(close_frame(1013, message))
+            return 101
+        dialect, later = self._plan.route.dialect, None
+        if outcome in _IN_LINE:
+            later = self._worker.room.retry_after(self._plan.ask.model, self._worker.now())
+        answer = replies.error(self._request, dialect, outcome, message, None, ours, self.keep, later)
+        self._conn.transport.write(answer)
+        self._whole = replies.body_size(answer)
+        return outcome.row.status
+
+    def end(self) -> None:
+        """The answer is complete."""
+        if self.relay is not None:
+            self.relay.end()
+
+    def look_for_id(self, service: Service) -> None:
+        """Where the engine has made an id that later requests may name, all workers hear of it."""
+        relay = self.relay
+        if relay is not None and relay.found_id:
+            self._worker.remember(relay.found_id, service)
+            relay.found_id = ""
+
+    def log(self, choice: Choice | None, attempts: int, waited: float, outcome: Outcome, status: int) -> None:
+        """The request's line. `waited` in seconds."""
+        log = self._worker.access_log
+        if not log.is_on:
+            return
+        now, head = self._worker.now(), self.head
+        service = choice.service.name if choice is not None else ""
+        sent = self.relay.sent if self.relay is not None else max(self._whole, 0)
+        stream = head is not None and head.is_event_stream
+        times = now, self.first_byte, waited
+        log.add(entry(self._request, self._plan, times, service, attempts, outcome, status, sent, stream))
+        if len(log.waiting) >= BATCH:
+            log.flush(now)
