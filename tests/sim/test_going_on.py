@@ -14,7 +14,7 @@ from tests.sim import raw
 from tests.wire.streams import read
 
 PATHS = ("/v1/chat/completions", "/v1/completions")
-FIELDS = {
+FIELDS: dict[str, dict[str, Any]] = {
     PATHS[0]: {"messages": [{"role": "user", "content": "tell me of the house"}]},
     PATHS[1]: {"prompt": "in the house"},
 }

@@ -27,7 +27,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @dataclass
 class Engine:
-    """Answers every prompt with the same tokens. `trims`: its chat template trims the ends of messages, as Llama 3's does."""
+    """Answers every prompt with the same tokens. `trims`: its template trims messages' ends, as Llama 3's does."""
 
     style: str
     kind: Kind

@@ -14,12 +14,15 @@ _END = re.compile(rb"(?>\r\n|\n|\r){2,}")
 
 def split(stream: bytes) -> tuple[list[bytes], bytes]:
     """The whole events in `stream`, each with the blank line that ends it, and the bytes behind the last of them."""
+    if b"\r" not in stream:
+        *pieces, rest = stream.split(b"\n\n")
+        return [piece + b"\n\n" for piece in pieces], rest.lstrip(b"\n")
     events = []
     start = 0
     for end in _END.finditer(stream):
         events.append(stream[start : end.end()])
         start = end.end()
-    return events, stream[start:]
+    return events, stream[start:].lstrip(b"\r\n")
 
 
 def data_of(event: bytes) -> bytes | None:

@@ -14,7 +14,8 @@ How many tokens were delivered is counted in events, or taken from the engine's 
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -79,22 +80,21 @@ def read_partial(kind: Kind, body: bytes, raw: bytes) -> Partial | None:
     """What the client has of the answer to `body`: `raw` is all that was passed on to it of the stream.
 
     None where going on would not be exact: by the request (see `continuable`); where the stream holds anything but
-    plain text, or has ended; and where `raw` ends within an event, which nobody could complete.
+    plain text, or has ended; and where `raw` ends within an event, which nobody could complete: whoever passes a stream
+    on does well to hold the beginning of an event back until the rest of it is there.
     A stream of nothing but comments can always be begun anew.
     """
     whole, rest = events.split(raw)
     if rest:
         return None
-    read = [data for data in map(events.data_of, whole) if data is not None]
-    partial = Partial()
-    if not read:
-        return partial
+    told = [event for event in whole if not event.startswith(b":") and events.data_of(event) is not None]
+    if not told:
+        return Partial()
     try:
         found = terms(kind, body)
         if found is None:
             return None
-        for data in read:
-            _take(kind, partial, data)
+        partial = _Reading(kind).all(told)
     except (_Inexact, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if any(mark in partial.text for mark in _REASONING):
@@ -108,40 +108,101 @@ def read_partial(kind: Kind, body: bytes, raw: bytes) -> Partial | None:
     return partial
 
 
-def _take(kind: Kind, partial: Partial, data: bytes) -> None:
-    """Add an event to what is known."""
-    if data.strip() == DONE:
-        raise _Inexact
-    event: Any = msgspec.json.decode(data)
-    choice = choice_of(event, kind)
-    if not partial.envelope:
-        partial.envelope = {name: event[name] for name in ENVELOPE if name in event}
-    usage = event.get("usage")
-    if choice is None:
-        partial.usage_sent = usage is not None
-    else:
-        _take_choice(partial, choice)
-    if usage is not None:
-        partial.usage = usage
-        if type(usage.get("completion_tokens")) is int:
-            partial.tokens = usage["completion_tokens"]
-            partial.pending_tokens = min(partial.pending_tokens, partial.tokens)
+class _Frame(NamedTuple):
+    """What stands around the text in an event. Most events of a stream differ in their text only."""
+
+    before: bytes
+    after: bytes
 
 
-def _take_choice(partial: Partial, choice: dict[str, Any]) -> None:
-    if partial.finish_reason:
-        raise _Inexact
-    delta = choice.get("delta") or {}
-    piece = text_of(choice)
-    reason = choice.get("finish_reason")
-    if piece or (piece == "" and reason is None and "role" not in delta):
-        partial.text += piece
-        partial.tokens += 1
-        partial.pending_tokens = 0 if piece.strip() else partial.pending_tokens + 1
-    if delta.get("role") is not None:
-        partial.role_sent = True
-    if reason is not None:
-        partial.finish_reason = reason
+#: The text of an event, without its quotes. Within a text the quotes of such a name would be escaped.
+_TEXT = re.compile(rb'"(?:content|text)": ?"((?:[^"\\]|\\.)*+)"')
+#: What may stand between the quotes of a JSON string.
+_INSIDE = re.compile(rb'(?:[^"\\\x00-\x1f]|\\.)*+')
+_STRING = msgspec.json.Decoder(str)
+
+
+class _Reading:
+    """Reads the events of one stream, the many that are alike without parsing them."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._partial = Partial()
+        self._pieces: list[str] = []
+        self._frame: _Frame | None = None
+
+    def all(self, told: list[bytes]) -> Partial:
+        """What these events say together."""
+        for event in told:
+            if piece := self._piece(event):
+                self._add(piece)
+            else:
+                self._frame = _frame(event) if self._take(event) else None
+        self._partial.text = "".join(self._pieces)
+        return self._partial
+
+    def _piece(self, event: bytes) -> str:
+        """The text of an event that differs from the last one in nothing else; "" where it differs otherwise."""
+        if self._frame is None:
+            return ""
+        before, after = self._frame
+        end = len(event) - len(after)
+        if end < len(before) or not event.startswith(before) or not event.endswith(after):
+            return ""
+        inside = event[len(before) : end]
+        return _STRING.decode(b'"%b"' % inside) if _INSIDE.fullmatch(inside) else ""
+
+    def _take(self, event: bytes) -> bool:
+        """Add an event to what is known. True if it tells some text and nothing else."""
+        data = events.data_of(event)
+        if data is None or data.strip() == DONE:
+            raise _Inexact
+        value: Any = msgspec.json.decode(data)
+        choice = choice_of(value, self._kind)
+        partial, usage = self._partial, value.get("usage")
+        if not partial.envelope:
+            partial.envelope = {name: value[name] for name in ENVELOPE if name in value}
+        plain = False
+        if choice is None:
+            partial.usage_sent = usage is not None
+        else:
+            plain = self._take_choice(choice)
+        if usage is not None:
+            partial.usage = usage
+            if type(usage.get("completion_tokens")) is int:
+                partial.tokens = usage["completion_tokens"]
+                partial.pending_tokens = min(partial.pending_tokens, partial.tokens)
+        return plain and usage is None
+
+    def _take_choice(self, choice: dict[str, Any]) -> bool:
+        """Add a choice. True if it tells some text and nothing else."""
+        partial = self._partial
+        if partial.finish_reason:
+            raise _Inexact
+        reason, role = choice.get("finish_reason"), (choice.get("delta") or {}).get("role")
+        piece = text_of(choice)
+        if piece or (piece == "" and reason is None and role is None):
+            self._add(piece)
+        if role is not None:
+            partial.role_sent = True
+        if reason is not None:
+            partial.finish_reason = reason
+        return bool(piece) and reason is None and role is None
+
+    def _add(self, piece: str) -> None:
+        """Add a piece of text, which is one token as far as is known."""
+        self._pieces.append(piece)
+        self._partial.tokens += 1
+        self._partial.pending_tokens = 0 if piece.strip() else self._partial.pending_tokens + 1
+
+
+def _frame(event: bytes) -> _Frame | None:
+    """What stands around the text of an event; None where it cannot be told for sure."""
+    found = list(_TEXT.finditer(event))
+    if len(found) != 1 or event.count(b"\n") != 2 or not event.startswith(b"data:") or not event.endswith(b"\n\n"):
+        return None
+    start, end = found[0].span(1)
+    return _Frame(event[:start], event[end:])
 
 
 def text_of(choice: dict[str, Any]) -> str | None:
