@@ -35,9 +35,9 @@ class House(Program):
             "router": {"host": "127.0.0.1", "port": self.port} | router,
             "engine": list(self.engines.values()),
         }
-        file = folder / "house.toml"
-        file.write_text("".join(f"{key} = {toml(value)}\n" for key, value in table.items()))
-        super().__init__("up", str(file), folder=folder)
+        self.file = folder / "house.toml"
+        self.file.write_text("".join(f"{key} = {toml(value)}\n" for key, value in table.items()))
+        super().__init__("up", str(self.file), folder=folder)
 
     def engine_url(self, name: str) -> str:
         """The engine's own address, past the router."""

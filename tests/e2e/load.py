@@ -18,14 +18,18 @@ PAUSE = 0.01  # seconds between two requests of one client
 class Client:
     """One of them: one kept connection, made anew where it broke. Every second request is streamed."""
 
-    def __init__(self, port: int, model: str) -> None:
+    def __init__(self, port: int, model: str, repeats: bool) -> None:
         self.answered = 0
+        self.crossed = 0
+        """Requests on a kept connection that the other side was just closing, of which no byte was answered. Where it
+        `repeats`, the client asks again on another connection, as HTTP clients have to; else each is a failure."""
         self.failures: list[str] = []
         self.local_port = 0
         """Of the connection it has, or had last: it tells which worker has the other end."""
         self.stopping = False
         self._port = port
         self._model = model
+        self._repeats = repeats
 
     async def run(self) -> None:
         """Ask until told to stop; what was asked is still waited for."""
@@ -33,17 +37,26 @@ class Client:
             try:
                 async with raw.line(self._port) as line:
                     self.local_port = line.writer.get_extra_info("sockname")[1]
-                    while await self._ask(line):  # noqa: ASYNC110  # a pace, not a wait
+                    first = True
+                    while await self._ask(line, first):
+                        first = False
                         await asyncio.sleep(PAUSE)
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.failures.append(repr(error))
             await asyncio.sleep(PAUSE)
 
-    async def _ask(self, line: raw.Line) -> bool:
-        """One request. False where the connection has to be made anew."""
+    async def _ask(self, line: raw.Line, first: bool) -> bool:
+        """One request, the `first` on its connection or not. False where the connection has to be made anew."""
         stream = bool(self.answered % 2)
-        await line.send(raw.chat(stream, model=self._model, max_tokens=3))
-        reply = await line.reply()
+        try:
+            await line.send(raw.chat(stream, model=self._model, max_tokens=3))
+            begin = await line.until(b"\r\n\r\n")
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            if first or not self._repeats or (isinstance(error, asyncio.IncompleteReadError) and error.partial):
+                raise
+            self.crossed += 1
+            return False
+        reply = await line.reply(begin)
         if not whole(reply, stream):
             self.failures.append(f"{reply.status} {reply.body.decode()}")
             return False
@@ -54,14 +67,19 @@ class Client:
 class Load:
     """A context in which clients ask for one model all the time. Look at `failures` when it is over, or before."""
 
-    def __init__(self, port: int, model: str, clients: int = 6) -> None:
-        self.clients = [Client(port, model) for _ in range(clients)]
+    def __init__(self, port: int, model: str, clients: int = 6, repeats: bool = False) -> None:
+        self.clients = [Client(port, model, repeats) for _ in range(clients)]
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def failures(self) -> list[str]:
         """What went wrong, all clients together."""
         return [failure for client in self.clients for failure in client.failures]
+
+    @property
+    def crossed(self) -> int:
+        """Requests that crossed the end of a kept connection, all clients together."""
+        return sum(client.crossed for client in self.clients)
 
     async def answers(self, count: int = 5) -> None:
         """Until every client has had so many more whole answers: the load goes on everywhere."""

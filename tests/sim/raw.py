@@ -55,9 +55,9 @@ class Line:
             return True
         return False
 
-    async def reply(self) -> Reply:
-        """One answer, read by its own framing (length, chunks or the end of the connection)."""
-        head = (await self.until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    async def reply(self, begin: bytes = b"") -> Reply:
+        """One answer, read by its own framing (length, chunks or the end of it all). `begin`: a head already read."""
+        head = (begin or await self.until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
         status = int(head[0].split()[1])
         if status < 200 or status in (204, 304):

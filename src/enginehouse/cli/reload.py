@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from enginehouse.cli.parser import Parser
 from enginehouse.supervisor import door
 
-#: Seconds of silence after which the router is given up on; the longest step of a reload takes 30.
-TIMEOUT: Final = 60.0
+#: Seconds of silence after which the router is given up on: more than any step of a reload may take.
+TIMEOUT: Final = 600.0
 
 EPILOG = """For a router on this machine that was started by this user (or by anybody, for root), with
 `enginehouse router` or `enginehouse up`. Its [router] settings are read again from where they came: file, environment

@@ -26,8 +26,11 @@ from enginehouse.supervisor.keeper import Child
 
 #: The settings must have been read by then. Seconds.
 READ_DEADLINE: Final = 30.0
-#: A new control knows its services and their health by then, a new worker has its fleet and accepts. Seconds.
-READY_DEADLINE: Final = 30.0
+#: A new worker has its fleet and accepts by then; a new control, too, knows its services, if two looks at one (each may
+#: take `health_timeout`) come on top of it. Seconds.
+READY_DEADLINE: Final = 15.0
+#: A worker that is told to go takes no new connections by then, unless it is frozen, which the watchdog sees. Seconds.
+CLOSE_DEADLINE: Final = 5.0
 #: What cannot be changed while others use it: the sockets belong to the workers before and after.
 FIXED: Final = ("host", "port", "workers")
 
@@ -59,6 +62,9 @@ class Router(Protocol):
 
     def let_go(self, child: Child, number: signal.Signals) -> None:
         """Have it end, told by this signal, never to be started again."""
+
+    def accepts(self, worker: Child) -> bool:
+        """Does this worker take new connections?"""
 
     def tell(self, text: str) -> None:
         """A line for people."""
@@ -119,7 +125,8 @@ def _fitting(running: RouterConfig, printed: bytes) -> RouterConfig:
 
 def _replace_control(router: Router) -> Steps:
     old, new = router.control, router.new_control()
-    yield from _until_ready(router, new, "does not hear from its registry, or cannot reach its engines")
+    why_not = "does not hear from its registry"
+    yield from _until_ready(router, new, why_not, READY_DEADLINE + 2 * router.config.health_timeout)
     router.control = new
     router.let_go(old, signal.SIGTERM)
     router.tell("control was replaced")
@@ -131,14 +138,17 @@ def _replace_worker(router: Router, position: int) -> Steps:
         if time.monotonic() > deadline:
             raise Refused("too many workers still finish requests from before earlier reloads: try again later")
         yield
-    yield from _until_ready(router, new, "got no fleet from control")
+    yield from _until_ready(router, new, "got no fleet from control", READY_DEADLINE)
     old, router.workers[position] = router.workers[position], new
     router.let_go(old, signal.SIGHUP)
+    deadline = time.monotonic() + CLOSE_DEADLINE
+    while router.accepts(old) and time.monotonic() < deadline:
+        yield
     router.tell(f"{new.name} serves in place of {old.name}")
 
 
-def _until_ready(router: Router, new: Child, why_not: str) -> Steps:
-    """Start it, and wait for its word. It is ended where it does not come."""
+def _until_ready(router: Router, new: Child, why_not: str, seconds: float) -> Steps:
+    """Start it, and wait for its word for so long. It is ended where that does not come."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     new.descriptors["ready"] = writing
@@ -147,10 +157,10 @@ def _until_ready(router: Router, new: Child, why_not: str) -> Steps:
     del new.descriptors["ready"]  # a later start, after a crash, owes no word to anybody
     os.close(writing)
     try:
-        deadline = time.monotonic() + READY_DEADLINE
+        deadline = time.monotonic() + seconds
         while (word := _word(reading)) is None:
             if time.monotonic() > deadline:
-                raise Refused(f"the new {new.name} {why_not} within {READY_DEADLINE:g} s; the old one goes on")
+                raise Refused(f"the new {new.name} {why_not} within {seconds:g} s; the old one goes on")
             yield
         if not word:
             raise Refused(f"the new {new.name} ended before it served; the old one goes on")

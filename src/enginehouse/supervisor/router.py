@@ -161,6 +161,10 @@ class Supervisor:
         paths = {"api_path": self._api.getsockname(), "wire_path": self._wire.getsockname()}
         return Child(f"worker {min(free)}", "worker", descriptors, {**paths, "index": min(free)})
 
+    def accepts(self, worker: Child) -> bool:
+        """Does this worker take new connections?"""
+        return worker.alive and bool(self.shared.states[_row(worker)] == WorkerState.SERVING)
+
     def _common(self) -> dict[str, int]:
         return {"config": self._settings, "shared": self._memory_file, "lifeline": self._lifeline}
 
