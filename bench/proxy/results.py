@@ -39,7 +39,7 @@ class Results:
     def __init__(self, path: Path, settings: Mapping[str, object]) -> None:
         self._path = path
         self._began = time.monotonic()
-        commit, dirty = _commit()
+        at, dirty = commit("src", "bench/proxy")
         self.data: dict[str, Any] = {
             "bench": "proxy",
             "schema": SCHEMA,
@@ -47,7 +47,7 @@ class Results:
             "seconds": 0.0,
             "finished": False,
             "machine": machine(),
-            "commit": commit,
+            "commit": at,
             "dirty": dirty,
             "settings": dict(settings),
             "excluded": EXCLUDED,
@@ -119,11 +119,10 @@ def _cpu_model() -> str:
     return platform.machine()
 
 
-def _commit() -> tuple[str, bool]:
-    """The commit measured and whether files differ from it; ("", True) outside a repository."""
+def commit(*places: str) -> tuple[str, bool]:
+    """The commit measured and whether files in these places differ from it; ("", True) outside a repository."""
     try:
-        commit = _git("rev-parse", "--short", "HEAD").strip()
-        return commit, bool(_git("status", "--porcelain", "--", "src", "bench/proxy").strip())
+        return _git("rev-parse", "--short", "HEAD").strip(), bool(_git("status", "--porcelain", "--", *places).strip())
     except (OSError, subprocess.CalledProcessError):
         return "", True
 

@@ -1,0 +1,74 @@
+"""The command: `scripts/bench chaos [options]`.
+
+Owns its options. May not live here: what they do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import uvloop
+
+from bench.chaos.results import Results
+from bench.chaos.run import NAMES, Runner
+from bench.chaos.stage import BABYSITTER, PACE, ROUTER
+from bench.proxy import install
+from bench.proxy.processes import BenchError, adopt_orphans
+from bench.proxy.results import ROOT
+
+#: Where the results lie that the documentation shows.
+PUBLISHED = ROOT / "bench" / "results"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the lab; 0 everything held, 1 something was lost, wrong or not as it has to be."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    names = options.cases or list(NAMES)
+    out = options.out or (install.SCRATCH if options.cases else PUBLISHED) / "chaos.json"
+    adopt_orphans()
+    for number in (signal.SIGTERM, signal.SIGINT):  # both end everything that was started, even where one is ignored
+        signal.signal(number, signal.default_int_handler)
+    settings = {"seconds_per_fault": options.seconds, "router": ROUTER, "engine": PACE, "babysitter": BABYSITTER}
+    results = Results(out, "chaos", settings)
+    install.SCRATCH.mkdir(exist_ok=True)
+    try:
+        with TemporaryDirectory(dir=install.SCRATCH, prefix="chaos-") as scratch:
+            runner = Runner(results, Path(scratch), options.seconds)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+                held = loop.run(runner.run(names))
+    except BenchError as error:
+        print(f"\nbench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nbench: interrupted; the rows so far are kept", file=sys.stderr)
+        return 130
+    print(f"results: {out}")
+    return 0 if held else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    description = "Everything that can go wrong goes wrong under steady load, and every request is accounted for."
+    parser = argparse.ArgumentParser(prog="scripts/bench chaos", description=description)
+    add = parser.add_argument
+    add("--cases", type=_names, metavar="A,B", help=f"of {', '.join(NAMES)} (default: all)")
+    add("--seconds", type=float, default=5.0, metavar="N", help="how long each fault lasts (default: 5)")
+    add("--out", type=Path, metavar="FILE", help="results as JSON (default: bench/results, and .bench for some rows)")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    """Names parted by commas, all of them known."""
+    for name in (found := text.split(",")):
+        if name not in NAMES:
+            raise argparse.ArgumentTypeError(f"there is no {name}; choose of {', '.join(NAMES)}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

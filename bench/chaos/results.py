@@ -1,0 +1,57 @@
+"""The file of results of the failure lab.
+
+Owns its shape (`schema` 1) and writing it. May not live here: rendering.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.proxy.results import commit, machine
+
+SCHEMA = 1
+
+
+class Results:
+    """Rows as they come; the file is complete in itself after each `add`."""
+
+    def __init__(self, path: Path, name: str, settings: Mapping[str, object]) -> None:
+        """`name`: `chaos`, or `chaos-real`."""
+        self.path = path
+        self._began = time.monotonic()
+        known, dirty = commit("src", "bench/chaos")
+        self.data: dict[str, Any] = {
+            "bench": name,
+            "schema": SCHEMA,
+            "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "seconds": 0.0,
+            "finished": False,
+            "machine": machine(),
+            "commit": known,
+            "dirty": dirty,
+            "settings": dict(settings),
+            "rows": [],
+        }
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One row more."""
+        self.data["rows"].append(dict(row))
+        self.write()
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        self.data["finished"] = True
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file."""
+        self.data["seconds"] = round(time.monotonic() - self._began, 1)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(self.data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.replace(self.path)
