@@ -158,6 +158,18 @@ async def test_close_comes_after_the_chunks_it_says_without_an_end_of_the_framin
     assert (got == b"") == (after == -1)
 
 
+async def test_half_close_ends_its_own_side_and_still_reads(sim_engine: SimFactory) -> None:
+    sim = sim_engine(faults=["half_close:after=1"])
+    async with raw.line(sim.port) as line:
+        await line.send(raw.chat(stream=True))
+        got = await line.rest()
+        assert got.count(b"data: ") == 1
+        assert not got.endswith(b"0\r\n\r\n")
+        before = sim.stats()["bytes_received"]
+        await line.send(raw.chat())
+        await sim.until(lambda stats: stats["bytes_received"] > before)
+
+
 async def test_close_in_the_middle_of_an_answer_with_a_length(sim_engine: SimFactory) -> None:
     sim = sim_engine(faults=["close:after=1"])
     head, _, body = (await raw.exchange(sim.port, raw.chat())).partition(b"\r\n\r\n")

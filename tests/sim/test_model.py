@@ -153,3 +153,36 @@ async def test_a_cancelled_job_emits_nothing_ever_again() -> None:
     job.resume()
     await asyncio.sleep(0.02)
     assert seen == []
+
+
+async def test_an_engine_with_slots_works_on_so_many_jobs_and_the_others_wait_their_turn() -> None:
+    engine = Engine(asyncio.get_running_loop(), 0.01, 0, slots=2)
+    order: list[int] = []
+    done = asyncio.Event()
+
+    def emit(number: int) -> None:
+        order.append(number)
+        if len(order) == 4:
+            done.set()
+
+    jobs = [engine.start(1, False, lambda _, number=number: emit(number)) for number in range(5)]
+    assert [job.first_at > 0 for job in jobs] == [True, True, False, False, False]
+    jobs[2].cancel()
+    await asyncio.wait_for(done.wait(), 20)
+    assert order == [0, 1, 3, 4]
+
+
+async def test_a_cancelled_job_gives_its_slot_to_the_next_one_even_where_that_is_paused() -> None:
+    engine = Engine(asyncio.get_running_loop(), 60, 0, slots=1)
+    jobs = [engine.start(1, True, lambda _: None) for _ in range(3)]
+    jobs[1].pause()
+    jobs[1].resume()
+    jobs[1].pause()
+    assert jobs[1].first_at == 0
+    jobs[0].cancel()
+    jobs[0].cancel()
+    assert jobs[1].first_at > 0
+    assert jobs[2].first_at == 0
+    for job in jobs:
+        job.cancel()
+    assert engine.start(1, True, lambda _: None).first_at > 0, "no slot was lost"

@@ -38,6 +38,9 @@ class Line(Protocol):
     def answered(self, answer: Answer, close: bool) -> None:
         """The answer is complete; the next request may come, or the connection ends."""
 
+    def half_close(self) -> None:
+        """Send no more; what the client sends is still read."""
+
     def abort(self) -> None:
         """End the connection with a TCP reset."""
 

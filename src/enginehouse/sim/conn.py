@@ -185,6 +185,11 @@ class Conn(asyncio.Protocol):
             self.sim.stats.active -= not answer.request.control
         return answer
 
+    def half_close(self) -> None:
+        """Send no more. The answer stays in progress, so that no other begins, until the client has gone too."""
+        if self._transport is not None:
+            self._transport.write_eof()
+
     def abort(self) -> None:
         """End the connection with a TCP reset."""
         self._release()

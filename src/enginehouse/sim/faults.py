@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from enginehouse.core.config.base import Config, ConfigError, from_mapping, option
 
 Kind = Literal[
-    "refuse", "silent", "stall_head", "stall", "reset", "close", "end", "truncated_chunk", "error_event", "status",
-    "early_status", "garbage", "wrong_length", "gzip", "until_close", "trailers", "informational", "slow_read",
+    "refuse", "silent", "stall_head", "stall", "reset", "close", "half_close", "end", "truncated_chunk", "error_event",
+    "status", "early_status", "garbage", "wrong_length", "gzip", "until_close", "trailers", "informational", "slow_read",
     "huge_head", "split",
 ]  # fmt: skip
 
@@ -24,6 +24,7 @@ MEANING: dict[Kind, str] = {
     "stall": "`after` chunks, then nothing until `seconds` have passed (0: ever)",
     "reset": "a TCP reset after `after` chunks; 0: after the head, -1: before it",
     "close": "the connection ends after `after` chunks, the framing does not; 0: after the head, -1: before it",
+    "half_close": "after `after` chunks (0: after the head, -1: before it) it sends no more, and goes on reading",
     "end": "the answer ends cleanly after `after` chunks, so that it looks complete",
     "truncated_chunk": "after `after` chunks one is announced, half of it sent and the connection closed",
     "error_event": "after `after` chunks the stream carries an error and ends",

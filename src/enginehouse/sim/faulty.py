@@ -18,7 +18,7 @@ SPOOFED_TRAILERS = b"x-sim-trailer: 1\r\nx-request-id: spoofed\r\nx-enginehouse-
 ERROR_EVENT = (
     b'data: {"error":{"message":"simulated failure","type":"InternalServerError","param":null,"code":500}}\n\n'
 )
-BREAKS: tuple[Kind, ...] = ("stall", "reset", "close", "end", "truncated_chunk", "error_event")
+BREAKS: tuple[Kind, ...] = ("stall", "reset", "close", "half_close", "end", "truncated_chunk", "error_event")
 """Faults that happen at a chunk, in the order in which they are tried."""
 
 
@@ -133,6 +133,10 @@ class FaultyAnswer(Answer):
                 self.cancel()
                 self._piece(ERROR_EVENT)
                 super().end()
+            elif kind == "half_close":
+                self.cancel()
+                self.done = True
+                self.line.half_close()
             elif kind in ("reset", "close"):
                 self._break(reset=kind == "reset")
 

@@ -7,6 +7,7 @@ The text depends on the prompt alone, so two engines give the same answer, and o
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -90,32 +91,59 @@ def count_tokens(prompt: str) -> int:
 
 
 class Engine:
-    """Generates without limit: each job runs as if it were alone."""
+    """Runs up to `slots` jobs (0: any number), each as if it were alone; the others wait, the oldest first."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ttft: float, time_per_token: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ttft: float, time_per_token: float, slots: int = 0) -> None:
         self.loop = loop
         self.ttft = ttft
         self.time_per_token = time_per_token
+        self._slots = slots
+        self._running = 0
+        self._waiting: deque[Job] = deque()
 
     def start(self, count: int, stepwise: bool, emit: Callable[[int], None]) -> Job:
         """Begin to generate `count` tokens. `emit(n)` says that n more are ready: as they come, or all at the end."""
         job = Job(self, count, stepwise, emit)
         if count == 0 or not (stepwise or self.ttft or self.time_per_token):
             emit(count)
-        elif stepwise:
-            job.wait_until(job.first_at)
+        elif self._slots and self._running >= self._slots:
+            self._waiting.append(job)
         else:
-            job.wait_until(job.first_at + (count - 1) * self.time_per_token)
+            self._begin(job)
         return job
+
+    def _begin(self, job: Job) -> None:
+        self._running += 1
+        job.begin()
+
+    def freed(self, job: Job, begun: bool) -> None:
+        """A job is over, or will never begin; the next one may."""
+        if begun:
+            self._running -= 1
+            if self._waiting:
+                self._begin(self._waiting.popleft())
+        elif job in self._waiting:
+            self._waiting.remove(job)
 
 
 class Job:
     """One generation. It ends by itself or by `cancel`; while paused nothing is emitted."""
 
-    __slots__ = ("_count", "_emit", "_engine", "_handle", "_paused", "_sent", "_stepwise", "first_at")
+    __slots__ = (
+        "_begun",
+        "_count",
+        "_emit",
+        "_engine",
+        "_handle",
+        "_over",
+        "_paused",
+        "_sent",
+        "_stepwise",
+        "first_at",
+    )
 
     def __init__(self, engine: Engine, count: int, stepwise: bool, emit: Callable[[int], None]) -> None:
-        self.first_at = engine.loop.time() + engine.ttft
+        self.first_at = 0.0
         self._engine = engine
         self._count = count
         self._stepwise = stepwise
@@ -123,6 +151,17 @@ class Job:
         self._sent = 0
         self._paused = False
         self._handle: asyncio.Handle | None = None
+        self._begun = self._over = False
+
+    def begin(self) -> None:
+        """It has a slot."""
+        engine = self._engine
+        self._begun = True
+        self.first_at = engine.loop.time() + engine.ttft
+        if not self._paused:
+            self.wait_until(
+                self.first_at if self._stepwise else self.first_at + (self._count - 1) * engine.time_per_token
+            )
 
     def wait_until(self, when: float) -> None:
         """Arm the timer."""
@@ -138,7 +177,9 @@ class Job:
             due = min(self._count, max(passed, self._sent) + 1)
         ready, self._sent = due - self._sent, due
         self._emit(ready)
-        if due < self._count and not self._paused and self._emit is not _nothing:
+        if due == self._count:
+            self._end()
+        elif not self._paused and self._emit is not _nothing:
             self.wait_until(self.first_at + due * step)
 
     def pause(self) -> None:
@@ -152,13 +193,19 @@ class Job:
         """Go on after `pause`."""
         if self._paused:
             self._paused = False
-            if self._sent < self._count and self._emit is not _nothing:
+            if self._begun and self._sent < self._count and self._emit is not _nothing:
                 self.wait_until(self.first_at + self._sent * self._engine.time_per_token)
 
     def cancel(self) -> None:
         """End for good."""
         self.pause()
         self._emit = _nothing
+        self._end()
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._engine.freed(self, self._begun)
 
 
 def _nothing(_ready: int) -> None:

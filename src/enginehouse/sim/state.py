@@ -81,7 +81,7 @@ class Sim:
         self.pid = os.getpid()
         self.book = FaultBook([parse(each) for each in config.faults])
         self.on_faults: Callable[[], None] = _nothing
-        self.engine = Engine(loop, config.ttft, config.time_per_token)
+        self.engine = Engine(loop, config.ttft, config.time_per_token, config.slots)
         self.lines: set[Stoppable] = set()
         self.stopping = False
         self.empty = asyncio.Event()

@@ -31,6 +31,9 @@ class SimConfig(Config, frozen=True):
     ready_after: Annotated[float, option("answers 503 `Loading model` for so long", unit="s", ge=0)] = 0.0
     ttft: Annotated[float, option("time to the first token", unit="s", ge=0)] = 0.0
     time_per_token: Annotated[float, option("time for each further token", unit="s", ge=0)] = 0.0
+    slots: Annotated[
+        int, option("requests it works on at the same time, further ones wait inside it; 0: any number", ge=0)
+    ] = 0
     tokens: Annotated[int, option("longest answer; a request may ask for less", unit="tokens", ge=0)] = 16
     context: Annotated[int, option("context length it tells; longer prompts are refused", unit="tokens", ge=1)] = 131072
     ping_interval: Annotated[float, option("silence before llama.cpp's style sends a comment", unit="s", gt=0)] = 1.0
