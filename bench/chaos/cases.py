@@ -12,10 +12,11 @@ from pathlib import Path
 
 from bench.chaos import faults, house_faults, system_faults
 from bench.chaos.faults import Fault
-from bench.chaos.stage import House, Plain, Stage
+from bench.chaos.load import Repeat
+from bench.chaos.stage import House, Plain, Stage, simulated
 from bench.proxy.processes import Processes
 
-ENGINE, HOUSE, MACHINE = "an engine", "the house", "the machine"
+ENGINE, HOUSE, MACHINE, DRILL = "an engine", "the house", "the machine", "on purpose"
 #: A stream of 60 tokens takes 1.2 s: wherever an engine is killed, most of its streams are in their middle.
 LONG = {"ttft": 0.02, "time_per_token": 0.02, "tokens": 60}
 
@@ -41,8 +42,7 @@ class Case:
     stage: Callable[[Processes, Path], Stage] = Plain
     streams: bool = False
     """Long streams only, instead of everything."""
-    severs: bool = False
-    """The fault ends a process that holds connections of clients: they repeat what broke without an answer."""
+    repeat: Repeat = Repeat.NEVER
     whole: bool = False
     """Every single answer has to be right: an honest error is not enough."""
     prefix: Callable[[Stage], Sequence[str]] = nothing
@@ -50,8 +50,8 @@ class Case:
     """Why it cannot happen here, "" if it can."""
 
 
-def _engine(name: str, title: str, fault: Callable[[Stage], Fault], streams: bool = False, whole: bool = False) -> Case:
-    return Case(name, ENGINE, title, fault, partial(Plain, pace=LONG) if streams else Plain, streams, whole=whole)
+def _engine(name: str, title: str, fault: Callable[[Stage], Fault]) -> Case:
+    return Case(name, ENGINE, title, fault)
 
 
 def _sim(name: str, title: str, *wanted: str) -> Case:
@@ -59,12 +59,19 @@ def _sim(name: str, title: str, *wanted: str) -> Case:
 
 
 def _house(name: str, title: str, fault: Callable[[Stage], Fault], severs: bool = False) -> Case:
-    return Case(name, HOUSE, title, fault, House, severs=severs)
+    return Case(name, HOUSE, title, fault, House, repeat=Repeat.SEVERED if severs else Repeat.NEVER)
+
+
+def _drill(name: str, title: str, fault: Callable[[Stage], Fault]) -> Case:
+    return Case(name, DRILL, title, fault, House, repeat=Repeat.CROSSED, whole=True)
 
 
 CASES = [
     _engine("kill", "killed (`kill -9`)", faults.Killed),
-    _engine("kill-streams", "two, killed in turn in the middle of streams", faults.KilledInTurn, True, True),
+    Case(
+        "kill-streams", ENGINE, "two, killed in turn in the middle of streams", faults.KilledInTurn,
+        partial(Plain, engine=simulated(**LONG)), streams=True, whole=True,
+    ),
     _engine("freeze", "frozen (SIGSTOP)", faults.Frozen),
     _sim("slow", "slow: its answers begin a second late", "silent:seconds=1"),
     _sim("reset-head", "resets the connection instead of answering", "reset:after=-1"),
@@ -104,5 +111,7 @@ CASES = [
         prefix=system_faults.NamesGone.prefix, obstacle=system_faults.no_mounts,
     ),
     Case("descriptors", MACHINE, "file descriptors of the workers used up", system_faults.DescriptorsGone),
+    _drill("rolling", "every engine in turn is stopped and started", house_faults.RollingRestart),
+    _drill("reload", "the router's processes are replaced (`enginehouse reload`)", house_faults.Reload),
 ]  # fmt: skip
 BY_NAME = {case.name: case for case in CASES}

@@ -8,6 +8,7 @@ rows may have what.
 from __future__ import annotations
 
 import asyncio
+import enum
 import itertools
 import time
 from collections import Counter
@@ -26,6 +27,17 @@ FRESH = 8
 REPEATS = (0.5, 1.0)
 
 
+@enum.unique
+class Repeat(enum.Enum):
+    """When a client sends a request again that broke without a byte of an answer, as SDKs do."""
+
+    NEVER = "never"
+    CROSSED = "crossed"
+    """On a connection that was kept: the request met its end on the way."""
+    SEVERED = "severed"
+    """Whenever: the fault is the end of the very process that holds the connections."""
+
+
 class Seen(NamedTuple):
     """One request. Times in monotonic seconds."""
 
@@ -37,23 +49,22 @@ class Seen(NamedTuple):
     service: str
     """Who answered, as the router says."""
     repeated: int
-    """How often it was sent again, as an SDK does, because its connection broke with the process that held it."""
+    """How often it was sent again, see `Repeat`."""
 
 
 class Load:
     """Asks in turn what is in `asks`, `rate` times a second. `exact`: see `judge`."""
 
     def __init__(
-        self, port: int, asks: Sequence[Ask], right: Sequence[Expected], rate: float, *, exact: bool, severs: bool
+        self, port: int, asks: Sequence[Ask], right: Sequence[Expected], rate: float, *, exact: bool, repeat: Repeat
     ) -> None:
-        """`severs`: the fault ends the very process that holds the connections, so requests may have to be repeated."""
         self.seen: list[Seen] = []
         self.sent = 0
         self._port = port
         self._asks = list(zip(asks, right, strict=True))
         self._rate = rate
         self._exact = exact
-        self._repeats = REPEATS if severs else ()
+        self._repeat = repeat
         self._idle: list[Line] = []
         self._running: set[asyncio.Task[None]] = set()
         self._pacer: asyncio.Task[None] | None = None
@@ -97,16 +108,21 @@ class Load:
         request_id = f"chaos-{number}"
         data = request(ask.path, ask.body, request_id)
         began, wait, repeated = time.monotonic(), 0.0, 0
-        for pause in (*self._repeats, None):
+        for pause in (*REPEATS, None):
             got = await self._exchange(data, fresh=number % FRESH == 0 or repeated > 0)
             wait = max(wait, got.wait)
-            if pause is None or got.end not in (End.CLOSED, End.UNREACHABLE):
+            if pause is None or not self._again(got):
                 break
             repeated += 1
             await asyncio.sleep(pause)
         verdict = judge(got, ask.stream, right, request_id, self._exact)
         service = got.headers.get("x-enginehouse-service", "-")
         self.seen.append(Seen(began, time.monotonic(), verdict, wait, service, repeated))
+
+    def _again(self, got: Got) -> bool:
+        if self._repeat is Repeat.CROSSED:
+            return got.reused and got.end is End.CLOSED
+        return self._repeat is Repeat.SEVERED and got.end in (End.CLOSED, End.UNREACHABLE)
 
     async def _exchange(self, data: bytes, fresh: bool) -> Got:
         line = None if fresh else self._kept()

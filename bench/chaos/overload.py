@@ -13,11 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.chaos import asks
-from bench.chaos.load import Load, account
+from bench.chaos.load import Load, Repeat, account
 from bench.chaos.processes import until
-from bench.chaos.row import ASKS, IDLE, TOKENS, Answers, counts
-from bench.chaos.stage import MODEL, PACE, Plain
+from bench.chaos.row import IDLE, Work, counts
+from bench.chaos.stage import PACE, TOKENS, Plain, simulated
 from bench.chaos.verdict import Kind
 from bench.proxy.processes import BenchError, Processes
 
@@ -39,15 +38,14 @@ KEPT, QUICK = 0.9, 1.0
 GROWTH = 64 << 20
 
 
-async def run(folder: Path, seconds: float, answers: Answers, status: Callable[[str], None]) -> dict[str, Any]:
+async def run(folder: Path, seconds: float, work: Work, status: Callable[[str], None]) -> dict[str, Any]:
     """The figures of the row."""
+    router = {"queue_size": QUEUE, "queue_timeout": WAIT, "policy": "least_load"}
     with Processes(folder) as processes:
-        router = {"queue_size": QUEUE, "queue_timeout": WAIT, "policy": "least_load"}
-        stage = Plain(processes, folder, router=router, metadata={"capacity": SLOTS}, slots=SLOTS)
+        stage = Plain(processes, folder, router=router, metadata={"capacity": SLOTS}, engine=simulated(slots=SLOTS))
         status("starting")
         await stage.start()
-        wanted = asks.mixed(MODEL, ASKS, TOKENS)
-        load = Load(stage.port, wanted, await answers(wanted), CAPACITY, exact=True, severs=False)
+        load = Load(stage.port, work.asks, work.right, CAPACITY, exact=True, repeat=Repeat.NEVER)
         memory = stage.memory()
         try:
             status("busy")
@@ -102,7 +100,5 @@ def figures(load: Load, busy: float, overloaded: float, grown: int) -> dict[str,
         "refused_after_median_s": round(statistics.median(refusals), 3) if refusals else None,
         "refused_after_p99_s": round(slowest, 3),
         "memory_grown": grown,
-        "severs": False,
-        "whole": False,
         "problems": problems,
     }

@@ -10,22 +10,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from bench.chaos import asks
 from bench.chaos.asks import Ask, Expected
 from bench.chaos.cases import Case
 from bench.chaos.faults import Fault
 from bench.chaos.load import Account, Load, Seen, account
 from bench.chaos.processes import until
-from bench.chaos.stage import MODEL, Stage
+from bench.chaos.stage import Stage
 from bench.chaos.verdict import Kind
 from bench.proxy.processes import BenchError, Processes
 
-#: Requests a second: of every kind, and long streams.
-RATE, STREAM_RATE = 40.0, 15.0
-#: Different requests of a load, and the tokens of each.
-ASKS, TOKENS, STREAM_TOKENS = 20, 20, 60
 #: Seconds of load before the fault, after the recovery, and at most until the recovery.
 BEFORE, AFTER, RECOVERY = 2.0, 1.5, 40.0
 #: Seconds between two looks of the watcher.
@@ -34,11 +29,13 @@ LOOK = 0.1
 IDLE = 10.0
 
 
-class Answers(Protocol):
-    """Gives the undisturbed answers to some requests."""
+class Work(NamedTuple):
+    """What a load asks, and what is right."""
 
-    async def __call__(self, wanted: Sequence[Ask]) -> list[Expected]:
-        """In their order."""
+    asks: Sequence[Ask]
+    right: Sequence[Expected]
+    rate: float
+    exact: bool
 
 
 class Times(NamedTuple):
@@ -91,17 +88,15 @@ class Watcher:
 
 
 async def run(
-    case: Case, folder: Path, seconds: float, answers: Answers, status: Callable[[str], None]
+    case: Case, folder: Path, seconds: float, work: Callable[[Stage], Awaitable[Work]], status: Callable[[str], None]
 ) -> dict[str, Any]:
     """The figures of a row. Raises `BenchError` where the stage cannot be set."""
     with Processes(folder) as processes:
         stage = case.stage(processes, folder)
         status("starting")
         await stage.start(case.prefix(stage))
-        wanted = asks.streams(MODEL, ASKS, STREAM_TOKENS) if case.streams else asks.mixed(MODEL, ASKS, TOKENS)
-        right = await answers(wanted)
-        rate = STREAM_RATE if case.streams else RATE
-        load = Load(stage.port, wanted, right, rate, exact=True, severs=case.severs)
+        todo = await work(stage)
+        load = Load(stage.port, todo.asks, todo.right, todo.rate, exact=todo.exact, repeat=case.repeat)
         fault = case.fault(stage)
         memory = stage.memory()
         load.start()
@@ -166,7 +161,7 @@ def figures(case: Case, seen: Sequence[Seen], times: Times, problems: Sequence[s
         "disturbed_s": round(times.removed - times.injected, 2),
         "noticed_after_s": None if times.noticed is None else round(times.noticed - times.injected, 2),
         "recovered_after_s": recovered(seen, since, times.mended),
-        "severs": case.severs,
+        "repeat": case.repeat.value,
         "whole": case.whole,
         "problems": list(problems),
         "ok": not total.bad and not problems,

@@ -15,7 +15,8 @@ from bench.chaos import asks, overload, row
 from bench.chaos.asks import Ask, Expected
 from bench.chaos.cases import BY_NAME
 from bench.chaos.results import Results
-from bench.chaos.stage import MODEL, Engine
+from bench.chaos.row import Work
+from bench.chaos.stage import MODEL, TOKENS, Engine, simulated
 from bench.proxy.plan import Progress, words
 from bench.proxy.processes import BenchError, Processes
 from bench.proxy.results import portable
@@ -24,8 +25,10 @@ from bench.proxy.results import portable
 NAMES = (*BY_NAME, overload.NAME)
 #: Seconds of a row besides the fault.
 AROUND = 9.0
-#: An engine that answers at once, asked for what an undisturbed one says.
-AT_ONCE = {"ttft": 0, "time_per_token": 0, "tokens": 60}
+#: Requests a second: of every kind, and long streams.
+RATE, STREAM_RATE = 40.0, 15.0
+#: Different requests of a load, and the tokens of each.
+ASKS, STREAM_TOKENS = 20, 60
 
 
 class Runner:
@@ -65,10 +68,11 @@ class Runner:
         case = BY_NAME.get(name)
         try:
             if case is None:
-                return await overload.run(folder, self._seconds, self.answers, status)
+                return await overload.run(folder, self._seconds, await self._mixed(None), status)
             if obstacle := case.obstacle():
                 return skipped(name, case.group, case.title, obstacle)
-            return await row.run(case, folder, self._seconds, self.answers, status)
+            work = self._streams if case.streams else self._mixed
+            return await row.run(case, folder, self._seconds, work, status)
         except BenchError as error:
             group, title = (case.group, case.title) if case else (overload.GROUP, overload.TITLE)
             why = portable(str(error))
@@ -79,12 +83,20 @@ class Runner:
         folder.mkdir(parents=True)
         return folder
 
-    async def answers(self, wanted: Sequence[Ask]) -> list[Expected]:
+    async def _mixed(self, _stage: object) -> Work:
+        wanted = asks.mixed(MODEL, ASKS, TOKENS)
+        return Work(wanted, await self._answers(wanted), RATE, exact=True)
+
+    async def _streams(self, _stage: object) -> Work:
+        wanted = asks.streams(MODEL, ASKS, STREAM_TOKENS)
+        return Work(wanted, await self._answers(wanted), STREAM_RATE, exact=True)
+
+    async def _answers(self, wanted: Sequence[Ask]) -> list[Expected]:
         """What an engine says that nobody disturbs, asked directly."""
         missing = [ask for ask in wanted if ask not in self._known]
         if missing:
             with Processes(self._scratch) as processes:
-                engine = Engine(processes, "undisturbed", AT_ONCE, {"models": [MODEL]})
+                engine = Engine(processes, "undisturbed", simulated(ttft=0, time_per_token=0))
                 await engine.start()
                 self._known.update(zip(missing, await asks.undisturbed(engine.port, missing), strict=True))
         return [self._known[ask] for ask in wanted]

@@ -11,7 +11,7 @@ import contextlib
 import json
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +40,21 @@ ROUTER: dict[str, Any] = {
     "resolve_interval": 1,
     "registry_sync_interval": 1,
 }
-#: A simulated engine: a stream of 20 tokens takes 0.3 s.
+#: Tokens of an answer, but for streams that are long on purpose.
+TOKENS = 20
+#: A simulated engine: a stream of so many tokens takes 0.3 s.
 PACE: dict[str, Any] = {"ttft": 0.02, "time_per_token": 0.015, "tokens": 60}
 BABYSITTER: dict[str, Any] = {"restart_delay": 0.2, "heartbeat_interval": 2, "probe_interval": 1, "probe_timeout": 1}
 
 
 class Engine:
-    """A simulated engine on a port that stays the same when it is started again."""
+    """An engine on a port that stays the same when it is started again. `words`: see `simulated`."""
 
-    def __init__(self, processes: Processes, name: str, pace: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    def __init__(self, processes: Processes, name: str, words: Callable[[str, int], Sequence[str]]) -> None:
         self.name = name
         self.port = free_port()
         self._processes = processes
-        self._settings = {"name": name, "port": self.port, "models": [MODEL], **pace, **settings}
+        self._command = [sys.executable, "-m", *words(name, self.port)]
         self._process: Process | None = None
 
     @property
@@ -64,8 +66,7 @@ class Engine:
     async def start(self) -> None:
         """Start it, again where it was killed, and wait until it listens."""
         self.end()
-        command = [sys.executable, "-m", "enginehouse.sim", json.dumps(self._settings)]
-        self._process = self._processes.start(self.name, command, ())
+        self._process = self._processes.start(self.name, self._command, ())
         await until(f"engine {self.name} listens", lambda: listens(self.port), START)
 
     def end(self) -> None:
@@ -81,6 +82,16 @@ class Engine:
         status, told = await fetch(self.port, "/sim/faults", msgspec.json.encode({"faults": wanted}))
         if status != 200:
             raise BenchError(f"engine {self.name} does not take the faults {wanted}: {status} {told}")
+
+
+def simulated(**settings: Any) -> Callable[[str, int], Sequence[str]]:
+    """The words behind `python -m` for a simulated engine of a name on a port."""
+
+    def words(name: str, port: int) -> Sequence[str]:
+        told = {"name": name, "port": port, "models": [MODEL], **PACE, **settings}
+        return ["enginehouse.sim", json.dumps(told)]
+
+    return words
 
 
 class Stage:
@@ -149,22 +160,21 @@ class Stage:
 
 
 class Plain(Stage):
-    """Two simulated engines in a static file, and a router: no babysitter interferes."""
+    """Two engines in a static file, and a router: no babysitter interferes."""
 
     def __init__(
         self,
         processes: Processes,
         folder: Path,
         *,
-        pace: Mapping[str, Any] = PACE,
+        engine: Callable[[str, int], Sequence[str]] | None = None,
         host: str = "127.0.0.1",
         router: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
-        **engine: Any,
     ) -> None:
-        """`host`: by which the router knows the first engine; `router`, `engine`: further settings."""
+        """`engine`: as for `Engine`; `host`: by which the router knows the first one; `router`: further settings."""
         super().__init__(processes, folder)
-        self.engines = [Engine(processes, name, pace, engine) for name in ("a", "b")]
+        self.engines = [Engine(processes, name, engine or simulated()) for name in ("a", "b")]
         self.names = [each.name for each in self.engines]
         hosts = {"a": host, "b": "127.0.0.1"}
         told = [
@@ -189,11 +199,11 @@ class House(Stage):
         self,
         processes: Processes,
         folder: Path,
-        *,
-        pace: Mapping[str, Any] = PACE,
-        router: Mapping[str, Any] | None = None,
+        backend: Mapping[str, Any] | None = None,
     ) -> None:
+        """`backend`: of both engines; a simulated one where none is given."""
         super().__init__(processes, folder)
+        self._backend = backend or {"type": "mock", "models": [MODEL], "args": _flags(PACE)}
         self.registry_port = free_port()
         self.disk = folder / "disk"
         self.disk.mkdir()
@@ -203,20 +213,19 @@ class House(Stage):
         registry = {"host": "127.0.0.1", "port": self.registry_port, "journal": str(self.journal)}
         house = {
             "registry": {**registry, "health_interval": 1, "health_timeout": 1},
-            "router": {**ROUTER, **(router or {}), "port": self.port},
-            "engine": [self._engine(name, port, pace) for name, port in self._ports.items()],
+            "router": {**ROUTER, "port": self.port},
+            "engine": [self._engine(name, port) for name, port in self._ports.items()],
         }
         (folder / "house.toml").write_text(toml(house))
 
-    def _engine(self, name: str, port: int, pace: Mapping[str, Any]) -> dict[str, Any]:
-        words = [word for key, value in pace.items() for word in ("--" + key.replace("_", "-"), str(value))]
+    def _engine(self, name: str, port: int) -> dict[str, Any]:
         return {
             "name": name,
             "port": port,
             "host": "127.0.0.1",
             "bind": "127.0.0.1",
             "babysitter": {**BABYSITTER, "log_dir": str(self.folder / "logs")},
-            "backend": {"type": "mock", "models": [MODEL], "args": words},
+            "backend": self._backend,
         }
 
     def engine_port(self, name: str) -> int:
@@ -232,6 +241,11 @@ class House(Stage):
         command = [sys.executable, "-m", "enginehouse.cli.main", "up", str(self.folder / "house.toml")]
         self.root = self.processes.start("house", [*prefix, *command], (), self.folder)
         await self._until_ready()
+
+
+def _flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as words of a command line."""
+    return [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), str(value))]
 
 
 def _pair() -> int:

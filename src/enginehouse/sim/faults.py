@@ -13,8 +13,8 @@ from enginehouse.core.config.base import Config, ConfigError, from_mapping, opti
 
 Kind = Literal[
     "refuse", "silent", "stall_head", "stall", "reset", "close", "half_close", "end", "truncated_chunk", "error_event",
-    "status", "early_status", "garbage", "wrong_length", "gzip", "until_close", "trailers", "informational", "slow_read",
-    "huge_head", "split",
+    "status", "early_status", "garbage", "wrong_length", "gzip", "until_close", "trailers", "informational",
+    "slow_read", "huge_head", "split",
 ]  # fmt: skip
 
 MEANING: dict[Kind, str] = {
