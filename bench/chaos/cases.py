@@ -45,6 +45,10 @@ class Case:
     repeat: Repeat = Repeat.NEVER
     whole: bool = False
     """Every single answer has to be right: an honest error is not enough."""
+    alike: float = 0.0
+    """This share of the right answers has to be byte for byte the undisturbed one."""
+    seconds: float = 0.0
+    """It lasts so long at least."""
     prefix: Callable[[Stage], Sequence[str]] = nothing
     obstacle: Callable[[], str] = nowhere
     """Why it cannot happen here, "" if it can."""
@@ -70,7 +74,7 @@ CASES = [
     _engine("kill", "killed (`kill -9`)", faults.Killed),
     Case(
         "kill-streams", ENGINE, "two, killed in turn in the middle of streams", faults.KilledInTurn,
-        partial(Plain, engine=simulated(**LONG)), streams=True, whole=True,
+        partial(Plain, engine=simulated(**LONG)), streams=True, whole=True, alike=1.0, seconds=12.0,
     ),
     _engine("freeze", "frozen (SIGSTOP)", faults.Frozen),
     _sim("slow", "slow: its answers begin a second late", "silent:seconds=1"),

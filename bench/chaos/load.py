@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from bench.chaos.asks import Ask, Expected
 from bench.chaos.client import End, Got, Line, connect, request
-from bench.chaos.verdict import Kind, Verdict, judge
+from bench.chaos.verdict import Kind, Shape, Verdict, judge
 
 #: Seconds that a client waits for the whole of its answer; longer than all time-outs of the router together.
 PATIENCE = 30.0
@@ -53,17 +53,24 @@ class Seen(NamedTuple):
 
 
 class Load:
-    """Asks in turn what is in `asks`, `rate` times a second. `exact`: see `judge`."""
+    """Asks in turn what is in `asks`, `rate` times a second. `shape`: see `judge`."""
 
     def __init__(
-        self, port: int, asks: Sequence[Ask], right: Sequence[Expected], rate: float, *, exact: bool, repeat: Repeat
+        self,
+        port: int,
+        asks: Sequence[Ask],
+        right: Sequence[Expected],
+        rate: float,
+        *,
+        shape: Shape | None = None,
+        repeat: Repeat,
     ) -> None:
         self.seen: list[Seen] = []
         self.sent = 0
         self._port = port
         self._asks = list(zip(asks, right, strict=True))
         self._rate = rate
-        self._exact = exact
+        self._shape = shape
         self._repeat = repeat
         self._idle: list[Line] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -115,7 +122,7 @@ class Load:
                 break
             repeated += 1
             await asyncio.sleep(pause)
-        verdict = judge(got, ask.stream, right, request_id, self._exact)
+        verdict = judge(got, ask.stream, right, request_id, self._shape)
         service = got.headers.get("x-enginehouse-service", "-")
         self.seen.append(Seen(began, time.monotonic(), verdict, wait, service, repeated))
 

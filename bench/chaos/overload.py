@@ -45,7 +45,7 @@ async def run(folder: Path, seconds: float, work: Work, status: Callable[[str], 
         stage = Plain(processes, folder, router=router, metadata={"capacity": SLOTS}, engine=simulated(slots=SLOTS))
         status("starting")
         await stage.start()
-        load = Load(stage.port, work.asks, work.right, CAPACITY, exact=True, repeat=Repeat.NEVER)
+        load = Load(stage.port, work.asks, work.right, CAPACITY, repeat=Repeat.NEVER)
         memory = stage.memory()
         try:
             status("busy")

@@ -18,7 +18,7 @@ from bench.chaos.faults import Fault
 from bench.chaos.load import Account, Load, Seen, account
 from bench.chaos.processes import until
 from bench.chaos.stage import Stage
-from bench.chaos.verdict import Kind
+from bench.chaos.verdict import Kind, Shape
 from bench.proxy.processes import BenchError, Processes
 
 #: Seconds of load before the fault, after the recovery, and at most until the recovery.
@@ -35,7 +35,8 @@ class Work(NamedTuple):
     asks: Sequence[Ask]
     right: Sequence[Expected]
     rate: float
-    exact: bool
+    shape: Shape | None = None
+    """Where texts may differ: what each answer must be all the same, see `judge`."""
 
 
 class Times(NamedTuple):
@@ -96,14 +97,14 @@ async def run(
         status("starting")
         await stage.start(case.prefix(stage))
         todo = await work(stage)
-        load = Load(stage.port, todo.asks, todo.right, todo.rate, exact=todo.exact, repeat=case.repeat)
+        load = Load(stage.port, todo.asks, todo.right, todo.rate, shape=todo.shape, repeat=case.repeat)
         fault = case.fault(stage)
         memory = stage.memory()
         load.start()
         try:
             status("undisturbed")
             await asyncio.sleep(BEFORE)
-            times = await _disturb(fault, seconds, status)
+            times = await _disturb(fault, max(seconds, case.seconds), status)
             await asyncio.sleep(AFTER)
             status("waiting for the last answers")
         finally:
@@ -140,6 +141,12 @@ async def _problems(case: Case, stage: Stage, seen: Sequence[Seen], times: Times
         found.append(f"{len(early)} requests failed before anything was wrong: {early[0].verdict.why}")
     if case.whole and any(each.verdict.kind is not Kind.RIGHT for each in seen):
         found.append("not every answer is right, as it has to be here")
+    right = [each.verdict for each in seen if each.verdict.kind is Kind.RIGHT]
+    alike = sum(each.identical for each in right)
+    if alike < case.alike * len(right):
+        found.append(
+            f"{alike} of {len(right)} answers are the undisturbed one, byte for byte; {case.alike:.0%} have to be"
+        )
     if times.mended is None:
         found.append(f"not as before within {RECOVERY:.0f} s")
     try:

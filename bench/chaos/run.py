@@ -8,21 +8,23 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.chaos import asks, overload, row
+from bench.chaos import asks, overload, real, row
 from bench.chaos.asks import Ask, Expected
-from bench.chaos.cases import BY_NAME
+from bench.chaos.cases import BY_NAME, Case
 from bench.chaos.results import Results
 from bench.chaos.row import Work
-from bench.chaos.stage import MODEL, TOKENS, Engine, simulated
+from bench.chaos.stage import MODEL, TOKENS, Engine, Stage, simulated
 from bench.proxy.plan import Progress, words
 from bench.proxy.processes import BenchError, Processes
 from bench.proxy.results import portable
 
-#: Every row by name, in the order of the table.
+#: Every row by name, in the order of the table; those with real engines.
 NAMES = (*BY_NAME, overload.NAME)
+REAL_NAMES = (*real.BY_NAME,)
 #: Seconds of a row besides the fault.
 AROUND = 9.0
 #: Requests a second: of every kind, and long streams.
@@ -32,12 +34,14 @@ ASKS, STREAM_TOKENS = 20, 60
 
 
 class Runner:
-    """Runs rows and writes what they find. `scratch`: an empty folder."""
+    """Runs rows and writes what they find. `scratch`: an empty folder; `real_engines`: not simulated ones."""
 
-    def __init__(self, results: Results, scratch: Path, seconds: float) -> None:
+    def __init__(self, results: Results, scratch: Path, seconds: float, real_engines: bool = False) -> None:
         self._results = results
         self._scratch = scratch
         self._seconds = seconds
+        self._real = real_engines
+        self._cases = real.BY_NAME if real_engines else BY_NAME
         self._known: dict[Ask, Expected] = {}
         self._progress = Progress(0.0)
         self._began = 0.0
@@ -65,14 +69,13 @@ class Runner:
         """One row; where it cannot be run, that with the reason."""
         status = self._status(name)
         folder = self._folder(name)
-        case = BY_NAME.get(name)
+        case = self._cases.get(name)
         try:
             if case is None:
-                return await overload.run(folder, self._seconds, await self._mixed(None), status)
+                return await overload.run(folder, self._seconds, await self._mixed(), status)
             if obstacle := case.obstacle():
                 return skipped(name, case.group, case.title, obstacle)
-            work = self._streams if case.streams else self._mixed
-            return await row.run(case, folder, self._seconds, work, status)
+            return await row.run(case, folder, self._seconds, partial(self._work, case), status)
         except BenchError as error:
             group, title = (case.group, case.title) if case else (overload.GROUP, overload.TITLE)
             why = portable(str(error))
@@ -83,13 +86,17 @@ class Runner:
         folder.mkdir(parents=True)
         return folder
 
-    async def _mixed(self, _stage: object) -> Work:
-        wanted = asks.mixed(MODEL, ASKS, TOKENS)
-        return Work(wanted, await self._answers(wanted), RATE, exact=True)
-
-    async def _streams(self, _stage: object) -> Work:
+    async def _work(self, case: Case, stage: Stage) -> Work:
+        if self._real:
+            return await real.work(case, stage)
+        if not case.streams:
+            return await self._mixed()
         wanted = asks.streams(MODEL, ASKS, STREAM_TOKENS)
-        return Work(wanted, await self._answers(wanted), STREAM_RATE, exact=True)
+        return Work(wanted, await self._answers(wanted), STREAM_RATE)
+
+    async def _mixed(self) -> Work:
+        wanted = asks.mixed(MODEL, ASKS, TOKENS)
+        return Work(wanted, await self._answers(wanted), RATE)
 
     async def _answers(self, wanted: Sequence[Ask]) -> list[Expected]:
         """What an engine says that nobody disturbs, asked directly."""

@@ -111,6 +111,10 @@ class Stage:
         """Start everything, and wait until all services take requests. `prefix`: words before the command."""
         raise NotImplementedError
 
+    def engine_port(self, name: str) -> int:
+        """Of an engine itself, past the router."""
+        raise NotImplementedError
+
     async def healthy(self) -> set[str] | None:
         """The services that the router sends requests to; None while it does not say."""
         status, told = await fetch(self.port, "/services")
@@ -185,6 +189,9 @@ class Plain(Stage):
         settings = {**ROUTER, **(router or {}), "port": self.port, "static_services": str(folder / "static.json")}
         (folder / "lab.toml").write_text(toml({"router": settings}))
 
+    def engine_port(self, name: str) -> int:
+        return next(each.port for each in self.engines if each.name == name)
+
     async def start(self, prefix: Sequence[str] = ()) -> None:
         await asyncio.gather(*[each.start() for each in self.engines])
         command = [sys.executable, "-m", "enginehouse.cli.main", "router", "--config", str(self.folder / "lab.toml")]
@@ -200,8 +207,9 @@ class House(Stage):
         processes: Processes,
         folder: Path,
         backend: Mapping[str, Any] | None = None,
+        router: Mapping[str, Any] | None = None,
     ) -> None:
-        """`backend`: of both engines; a simulated one where none is given."""
+        """`backend`: of both engines, a simulated one where none is given; `router`: further settings."""
         super().__init__(processes, folder)
         self._backend = backend or {"type": "mock", "models": [MODEL], "args": _flags(PACE)}
         self.registry_port = free_port()
@@ -213,7 +221,7 @@ class House(Stage):
         registry = {"host": "127.0.0.1", "port": self.registry_port, "journal": str(self.journal)}
         house = {
             "registry": {**registry, "health_interval": 1, "health_timeout": 1},
-            "router": {**ROUTER, "port": self.port},
+            "router": {**ROUTER, **(router or {}), "port": self.port},
             "engine": [self._engine(name, port) for name, port in self._ports.items()],
         }
         (folder / "house.toml").write_text(toml(house))
@@ -229,7 +237,6 @@ class House(Stage):
         }
 
     def engine_port(self, name: str) -> int:
-        """Of an engine itself."""
         return self._ports[name]
 
     async def registered(self) -> set[str] | None:

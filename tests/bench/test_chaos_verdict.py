@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -162,9 +163,22 @@ def test_an_error_in_another_shape_is_wrong(body: bytes) -> None:
 
 def test_where_texts_may_differ_in_a_detail_a_whole_answer_is_right_and_identity_is_told() -> None:
     other = b"".join(stream(["the", " home", " stands"]))
-    assert judge(got(other), True, RIGHT_STREAM, "r", exact=False) == Verdict(Kind.RIGHT, identical=False)
-    assert judge(got(b"".join(stream())), True, RIGHT_STREAM, "r", exact=False).identical
-    assert judge(got(b"".join(stream()[:-1])), True, RIGHT_STREAM, "r", exact=False).kind is Kind.WRONG
+    assert judge(got(other), True, RIGHT_STREAM, "r", plain) == Verdict(Kind.RIGHT, identical=False)
+    assert judge(got(b"".join(stream())), True, RIGHT_STREAM, "r", plain).identical
+    assert judge(got(b"".join(stream()[:-1])), True, RIGHT_STREAM, "r", plain).kind is Kind.WRONG
+
+
+def test_where_texts_may_differ_an_answer_of_another_shape_is_wrong() -> None:
+    def refuse(told: Sequence[dict[str, Any]]) -> None:
+        raise ValueError(f"{len(told)} events that nobody understands")
+
+    verdict = judge(got(b"".join(stream())), True, RIGHT_STREAM, "r", refuse)
+    assert verdict.kind is Kind.WRONG
+    assert "5 events that nobody understands" in verdict.why
+
+
+def plain(told: Sequence[dict[str, Any]]) -> None:
+    """A shape that everything has."""
 
 
 def test_events_are_read_whatever_the_line_ends_and_without_comments() -> None:
