@@ -62,8 +62,8 @@ class Load:
         right: Sequence[Expected],
         rate: float,
         *,
+        repeat: Repeat = Repeat.NEVER,
         shape: Shape | None = None,
-        repeat: Repeat,
     ) -> None:
         self.seen: list[Seen] = []
         self.sent = 0

@@ -20,8 +20,10 @@ HEAD = b"HTTP/1.1 200 OK\r\nX-Request-Id: me\r\n"
 async def server(*pieces: bytes, then: str = "close") -> AsyncIterator[int]:
     """Answers each connection with these bytes, each in a write of its own, and then closes, resets or waits."""
     waiting = asyncio.Event()
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         await reader.readuntil(b"\r\n\r\n{}")
         for piece in pieces:
             writer.write(piece)
@@ -40,7 +42,7 @@ async def server(*pieces: bytes, then: str = "close") -> AsyncIterator[int]:
     finally:
         waiting.set()
         listening.close()
-        await listening.wait_closed()
+        await asyncio.gather(*[task for task in serving if task])
 
 
 async def ask(port: int, patience: float = 20.0) -> Got:
