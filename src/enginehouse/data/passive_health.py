@@ -65,23 +65,28 @@ class PassiveHealth:
     def blamed(self, service: Service, now: float) -> None:
         """An attempt failed. What was under way when its service was put out shows nothing new."""
         slot, streaks = service.slot, self._shared.streaks
-        if slot in self.trials:
-            self.decided(service, False, now)
-        elif self._shared.ejected_until[slot] <= now:
+        if slot in self.trials and self.decided(service, False, now):
+            return
+        if self._shared.ejected_until[slot] <= now:
             streaks[slot] += 1
             if streaks[slot] >= self._max_errors:
                 self._eject(service, now)
 
-    def decided(self, service: Service, well: bool, now: float) -> None:
-        """The first attempt that ends on a service on trial decides, also one that began before."""
+    def decided(self, service: Service, well: bool, now: float) -> bool:
+        """The first attempt that ends on a service on trial decides, also one that began before.
+
+        False where nothing was left to decide: it took so long that the service counts as ordinary again.
+        """
         slot = service.slot
         deadline = self.trials.pop(slot)
         standing = self._shared.standing(slot)
-        if is_undecided(standing, now):
-            if well:
-                self._shared.put(slot, self._rules.back(standing, now))
-            elif standing.ejected_until == deadline:
-                self._put_out(service, standing, now)
+        if not is_undecided(standing, now):
+            return False
+        if well:
+            self._shared.put(slot, self._rules.back(standing, now))
+        elif standing.ejected_until == deadline:
+            self._put_out(service, standing, now)
+        return True
 
     def undecided(self, slot: int, now: float) -> None:
         """The trial ended and showed nothing, as when its client left: the next request is another one."""
@@ -105,7 +110,6 @@ class PassiveHealth:
     def _eject(self, service: Service, now: float) -> None:
         """Put the service out, unless it is, or as many are as may be."""
         slot = service.slot
-        self._shared.streaks[slot] = 0
         if slot not in self._members or self._shared.ejected_until[slot] > now:
             return
         undecided_until = self._shared.undecided_until

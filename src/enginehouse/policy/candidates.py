@@ -69,7 +69,8 @@ def candidates(
     key: int,
     cache_type: str,
 ) -> Sequence[Service]:
-    """Who may get the attempt: never one already tried, an ejected one only where all that are left are ejected.
+    """Who may get the attempt: never one already tried, one that rests only where no other is left, an ejected one only
+    where all that are left are ejected.
 
     An ejected service may answer, a refusal surely does not help. `cache_type` is a preference: those of that type if
     there are any, else the others. `tried` holds names.
@@ -78,7 +79,6 @@ def candidates(
     if not found:
         left = [service for service in services if service.name not in tried] if tried else services
         found = [service for service in left if out.ejected_until[service.slot] <= now] or left
-        found = [service for service in found if out.rest_until[service.slot] <= now] or found
     if cache_type:
         return [service for service in found if service.cache_type == cache_type] or found
     return found
