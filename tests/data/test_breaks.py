@@ -129,16 +129,23 @@ async def test_a_stream_that_ends_with_its_connection_behind_done_is_whole() -> 
         assert (await house.ask(post())).body == EVENT + b"data: [DONE]\n\n"
 
 
-async def test_a_stream_cut_within_an_event_is_aborted_because_no_event_can_be_framed() -> None:
-    async def script(call: Call) -> None:
-        await call.send(SSE + chunk(EVENT + b'data: {"cho'))
-        call.close()
+async def within_an_event(call: Call) -> None:
+    await call.send(SSE + chunk(EVENT) + chunk(EVENT + b'data: {"cho'))
+    call.close()
 
-    async with rig(Engine("a", script)) as house:
+
+async def test_a_stream_cut_within_an_event_is_aborted_because_no_event_can_be_framed() -> None:
+    async with rig(Engine("a", within_an_event)) as house:
         client = await house.client()
-        await client.send(post())
+        await client.send(post(path="/v1/messages"))
         with pytest.raises((EOFError, asyncio.IncompleteReadError)):
             await client.answer()
+
+
+async def test_of_a_stream_that_may_be_continued_the_client_gets_whole_events_only() -> None:
+    async with rig(Engine("a", within_an_event)) as house:
+        answer = await house.ask(post())
+    assert answer.body.startswith(EVENT + EVENT + b'data: {"error"')
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginehouse.wire.sse import Scanner, find_id
+from enginehouse.wire.sse import Scanner, find_id, whole_events
 
 CHAT = b'data: {"id":"c","choices":[{"delta":{"content":"hi"}}]}\n\n'
 RESPONSES = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"hi"}\n\n'
@@ -143,3 +143,22 @@ def test_a_scanner_keeps_a_few_bytes_only() -> None:
 )
 def test_the_id_that_an_engine_made_is_found(body: bytes, made: str | None) -> None:
     assert find_id(body) == made
+
+
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [
+        (b"", b""),
+        (b"data: a\n\n", b"data: a\n\n"),
+        (b"data: a\r\n\r\n", b"data: a\r\n\r\n"),
+        (b"data: a\n\ndata: b", b"data: a\n\n"),
+        (b"data: a\r\n\r\ndata: b\r\n", b"data: a\r\n\r\n"),
+        (b"data: a\n\n:x\r\n\r\ndata: b\n", b"data: a\n\n:x\r\n\r\n"),
+        (b"data: a", b""),
+        (b"data: a\n\ndata: [DONE]", b"data: a\n\ndata: [DONE]"),
+        (b"data: [DONE]\n", b"data: [DONE]\n"),
+        (b"data: " + b"a" * 20_000, b"data: " + b"a" * 20_000),
+    ],
+)
+def test_what_can_be_passed_on_ends_between_two_events_unless_one_is_very_long(data: bytes, whole: bytes) -> None:
+    assert data[: whole_events(data)] == whole

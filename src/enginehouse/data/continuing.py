@@ -53,6 +53,7 @@ def keeps(config: RouterConfig, plan: Plan, head: AnswerHead) -> bool:
 def continuation(asked: Plan, relay: Relay) -> Continuation | None:
     """How to go on with the stream that broke off in `relay`, the answer to the client's request `asked`; None where
     that is not possible exactly."""
+    relay.forget_half()
     kind = kind_of(asked.route.path)
     raw = relay.replay.raw() if relay.replay is not None else None
     if kind is None or raw is None:

@@ -42,6 +42,7 @@ class Relay:
         "_chunked",
         "_events",
         "_framing",
+        "_half",
         "_out",
         "_prefix",
         "_transport",
@@ -60,6 +61,7 @@ class Relay:
         self._chunked = False
         self._events: sse.Scanner | None = None
         self._prefix: bytearray | None = None
+        self._half = b""
         self.replay: Replay | None = None
         """Keeps what is passed on, where another engine could go on with it."""
         self.found_id = ""
@@ -101,6 +103,10 @@ class Relay:
 
     def chunk(self, chunk: bytes, start: int) -> None:
         """Write one read that is one chunk, its data being `chunk[start:-2]`; what came before was flushed."""
+        if self._half:
+            self.body(chunk[start:-2])
+            self.flush()
+            return
         self._write(chunk)
         self.sent += len(chunk) - start - 2
         if self.replay is not None:
@@ -109,10 +115,20 @@ class Relay:
             self._events.feed_chunk(chunk, start)
 
     def body(self, data: bytes) -> None:
-        """Queue some bytes of the body."""
-        self.sent += len(data)
+        """Queue some bytes of the body. Of a stream that another engine could go on with: whole events only."""
         if self.replay is not None:
-            self.replay.keep((data,), self.sent)
+            if self._half:
+                data = self._half + data
+            whole = sse.whole_events(data)
+            self._half = data[whole:]
+            if not whole:
+                return
+            data = data[:whole]
+            self.replay.keep((data,), self.sent + whole)
+        self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        self.sent += len(data)
         if self._chunked:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
@@ -143,13 +159,21 @@ class Relay:
 
     def end(self) -> None:
         """The answer is complete."""
+        if self._half:
+            self._pass_on(self._half)
+            self._half = b""
         if self._chunked:
             self._out.append(LAST_CHUNK)
         self.flush()
 
+    def forget_half(self) -> None:
+        """The engine died within an event: the client does not get its beginning."""
+        self._half = b""
+
     def break_off(self, outcome: Outcome, dialect: Dialect) -> None:
         """The answer broke: say so where an event can be framed, else end so that no client takes it for whole."""
         self.keep = False
+        self.forget_half()
         if self._events is not None and self._events.at_boundary:
             if not self._events.finished:
                 event = errors.stream_break(outcome, dialect)

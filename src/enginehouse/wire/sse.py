@@ -1,6 +1,7 @@
 """Server-sent events in passing: is the stream between two events, has its last one come, which id did it name?
 
-Owns `Scanner` and `find_id`. Chunks are looked at in passing and passed on untouched: no events are built.
+Owns `Scanner`, `whole_events` and `find_id`. Chunks are looked at in passing and passed on untouched: no events are
+built.
 May not live here: events of our own (`errors.stream_break`).
 """
 
@@ -69,6 +70,23 @@ class Scanner:
     def finished(self) -> bool:
         """The event after which nothing comes has been seen whole."""
         return (self._last_named and self.at_boundary) or _LAST.search(self._settle()) is not None
+
+
+#: A beginning of an event that grows longer than this is passed on as it is.
+_LONGEST_HALF = 16 * 1024
+_AT_END = (b"\n\n", b"\r\n\r\n", b"[DONE]", b"[DONE]\n")
+
+
+def whole_events(data: bytes) -> int:
+    """How many bytes of `data` can be passed on so that what was passed on ends between two events.
+
+    Behind half an event nothing of ours could be said, and no other engine could go on.
+    """
+    if data.endswith(_AT_END):
+        return len(data)
+    end, other = data.rfind(b"\n\n"), data.rfind(b"\r\n\r\n")
+    end = max(end + 2 if end >= 0 else 0, other + 4 if other >= 0 else 0)
+    return end if len(data) - end <= _LONGEST_HALF else len(data)
 
 
 _ID = re.compile(rb'"id"\s*:\s*"((?:resp|video|vid|stream)[_-][^"\\]{1,120})"')
