@@ -13,8 +13,9 @@ from enginehouse.core.fleet import Service
 from enginehouse.core.shared import SIZE, Shared, WorkerState
 from enginehouse.data.turns import SILENT, place_of
 from enginehouse.data.waiting import WaitingRoom
+from enginehouse.machines.exchange import Event
 from enginehouse.policy.choose import LoadView, has_room
-from enginehouse.policy.line import UNKNOWN, line_at, line_for
+from enginehouse.policy.line import UNKNOWN, line_apart, line_at, line_for
 from tests.policy.fleets import service
 
 A = service("a", 0, capacity=1)
@@ -28,13 +29,26 @@ class Guest:
         self.wants = wants
         self.told: list[str] = []
 
-    def try_again(self) -> bool:
+    def woken(self, event: Event) -> bool:
+        if event is not Event.FREED:
+            self.told.append(event.value)
+            return True
         went = self.wants()
         self.told.append("went" if went else "asked in vain")
         return went
 
-    def too_late(self) -> None:
-        self.told.append("too late")
+
+class Late(Guest):
+    """Never goes; does something when it is told that it is late."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        super().__init__("late", lambda: False)
+        self.then = then
+
+    def woken(self, event: Event) -> bool:
+        if event is Event.LATE:
+            self.then()
+        return super().woken(event)
 
 
 class House:
@@ -119,10 +133,46 @@ def test_several_places_freed_at_once_are_all_taken() -> None:
 
 def test_a_line_has_a_bound_and_another_models_line_its_own() -> None:
     house = House(queue_size=2)
-    house.guest(0, "one")
-    house.guest(0, "two")
+    house.guest(0, "one", client="c")
+    house.guest(0, "two", client="c")
     assert house.rooms[0].join("m", Guest("three"), "c", house.now) == 0
     assert house.rooms[0].join("n", Guest("three"), "c", house.now) == 1
+
+
+def test_in_a_full_line_a_client_with_fewer_requests_gets_the_last_place_of_the_one_with_most() -> None:
+    house = House(queue_size=4)
+    many = [house.guest(0, f"many{number}", client="many") for number in range(4)]
+    house.guest(0, "one", client="few")
+    house.guest(0, "two", client="few")
+    assert [guest.told for guest in many] == [[], [], ["turned_away"], ["turned_away"]]
+    assert house.rooms[0].join("m", Guest("three"), "few", house.now) == 0
+    assert house.rooms[0].waiting["m"].size == 4
+    assert house.shared.waiting[0] == 4
+
+
+def test_who_was_turned_away_and_comes_back_at_once_finds_the_line_full() -> None:
+    house = House(queue_size=2)
+    room = house.rooms[0]
+    positions: list[int] = []
+
+    class Stubborn(Guest):
+        def woken(self, event: Event) -> bool:
+            positions.append(room.join("m", Guest("again"), "many", house.now))
+            return super().woken(event)
+
+    house.guest(0, "first", client="many")
+    room.join("m", Stubborn("second"), "many", house.now)
+    house.guest(0, "other", client="few")
+    assert positions == [0]
+
+
+def test_what_a_request_has_waited_before_counts() -> None:
+    house = House(queue_timeout=10.0)
+    guest = Guest("again", lambda: False)
+    house.rooms[0].join("m", guest, "c", house.now, 8.0)
+    house.now += 1.75
+    house.beat()
+    assert guest.told[-1] == "late"
 
 
 def test_without_a_queue_nobody_waits() -> None:
@@ -151,12 +201,12 @@ def test_a_request_that_waited_its_time_is_told_and_has_left() -> None:
     late = house.guest(0, "late")
     house.now += 5
     house.beat()
-    assert early.told[-1] == "too late"
-    assert "too late" not in late.told
+    assert early.told[-1] == "late"
+    assert "late" not in late.told
     assert list(house.rooms[0].waiting["m"].heads(9)) == [late]
     house.now += 5
     house.beat()
-    assert late.told[-1] == "too late"
+    assert late.told[-1] == "late"
     assert not house.rooms[0].waiting
 
 
@@ -166,8 +216,8 @@ def test_how_long_to_stay_away_is_known_while_the_last_of_a_line_is_told_that_it
     house.shared.loads[0][0] = 1
     said: list[int] = []
     house.guest(0, "first")
-    last = house.guest(0, "last")
-    last.too_late = lambda: said.append(room.retry_after("m", house.now))  # type: ignore[method-assign]
+    last = Late(lambda: said.append(room.retry_after("m", house.now)))
+    room.join("m", last, "last", house.now)
     house.release(0)
     house.now += 10.0
     house.beat()
@@ -209,6 +259,17 @@ def test_what_was_tried_elsewhere_does_not_hold_up_those_behind_it_whom_a_place_
     assert {guest.told[-1] for guest in choosy} == {"asked in vain"}
 
 
+def test_those_that_every_service_has_failed_are_asked_with_the_sweep_only() -> None:
+    house = House()
+    apart = Guest("apart")
+    house.rooms[0].join(line_apart("m"), apart, "c", house.now)
+    house.shared.loads[0][0] = 1
+    house.release(0)
+    assert apart.told == []
+    house.beat()
+    assert apart.told == ["went"]
+
+
 def test_lines_for_the_same_service_take_turns() -> None:
     house = House()
     house.shared.loads[0][0] = 1
@@ -230,6 +291,12 @@ def test_a_newcomer_has_to_wait_behind_those_that_wait_for_the_same() -> None:
     assert house.rooms[0].behind(Ask("m"))
     assert house.rooms[1].behind(Ask("m"))
     assert not house.rooms[0].behind(Ask("n"))
+
+
+def test_who_wants_one_certain_service_does_not_wait_behind_those_that_want_any() -> None:
+    house = House()
+    house.guest(0, "other")
+    assert not house.rooms[0].behind(Ask("m", remembered=0))
 
 
 # -- several workers ---------------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def test_who_is_at_its_cap_gets_no_more_whoever_sent_what_it_has(policy: str, se
     members = (service("a", 0, capacity=2), service("b", 1, capacity=3), service("c", 2, capacity=1))
     built, ask = table(*members, policy=policy), Ask(model="m", session=session)
     assert set(run(built, 20, loaded(2, 2, 1), ask)) == {"b"}
-    assert ask_for(built, ask, memory=loaded(2, 3, 1)) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
+    assert ask_for(built, ask, memory=loaded(2, 3, 1)) == busy(Outcome.QUEUE_FULL, "m")
     assert chosen(built, ask, memory=loaded(2, 300, 0)) == "c"
 
 
@@ -144,7 +144,7 @@ def test_the_configured_capacity_is_that_of_services_that_state_none() -> None:
 
 def test_a_request_that_has_one_service_left_waits_for_that_one_or_is_refused_when_it_was_tried() -> None:
     built = table(*services(1, 1, capacity=1))
-    waiting = Busy(line_for("m", True), Refusal(Outcome.NO_SERVICE_FOR_MODEL, "m"))
+    waiting = Busy(line_for("m", True), Refusal(Outcome.QUEUE_FULL, "m"))
     assert ask_for(built, tried=("s0",), memory=loaded(0, 1)) == waiting
     assert ask_for(built, tried=("s0", "s1"), memory=loaded(1, 1)) == Refusal(Outcome.NO_SERVICE_FOR_MODEL, "m")
 
@@ -152,7 +152,7 @@ def test_a_request_that_has_one_service_left_waits_for_that_one_or_is_refused_wh
 def test_while_healthy_services_are_at_their_caps_an_ejected_one_gets_nothing() -> None:
     memory = loaded(1, 0)
     eject(memory, 1, NOW + 5)
-    assert ask_for(table(*services(1, 1, capacity=1)), memory=memory) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
+    assert ask_for(table(*services(1, 1, capacity=1)), memory=memory) == busy(Outcome.QUEUE_FULL, "m")
     eject(memory, 0, NOW + 5)
     assert chosen(table(*services(1, 1, capacity=1)), memory=memory) == "s1"
 
@@ -167,7 +167,7 @@ def test_the_other_cache_type_is_better_than_waiting_for_the_preferred_one() -> 
 def test_what_one_engine_made_waits_for_that_engine_in_a_line_of_its_own() -> None:
     members = services(1, 1, capacity=1)
     built, ask = table(*members), Ask(remembered=1)
-    assert ask_for(built, ask, memory=loaded(0, 1)) == Busy(line_at(members[1]), Refusal(Outcome.NO_SERVICE, ""))
+    assert ask_for(built, ask, memory=loaded(0, 1)) == Busy(line_at(members[1]), Refusal(Outcome.QUEUE_FULL, ""))
     assert chosen(built, ask, memory=loaded(1, 0)) == "s1"
 
 
@@ -179,7 +179,7 @@ def test_in_a_large_set_the_last_one_with_room_is_found(policy: str, session: st
     built, ask = table(*members, policy=policy), Ask(model="m", session=session)
     assert set(run(built, 30, memory, ask)) == {"s123"}
     memory.loads[0][123] = 1
-    assert ask_for(built, ask, memory=memory) == busy(Outcome.NO_SERVICE_FOR_MODEL, "m")
+    assert ask_for(built, ask, memory=memory) == busy(Outcome.QUEUE_FULL, "m")
 
 
 # -- round robin -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from enginehouse.policy.line import (
     REMEMBERED,
     UNKNOWN,
     Line,
+    line_apart,
     line_at,
     line_for,
     lines_of,
@@ -98,6 +99,16 @@ def test_late_are_those_whose_deadline_has_passed() -> None:
     assert set(line.late(40.0)) == {"a1", "b1", "a2"}
 
 
+def test_the_client_with_most_requests_spares_its_last_one_for_a_client_that_will_have_fewer() -> None:
+    line = line_of("a", "b", "b", "b")
+    assert line.spare("c") == "b3"
+    assert line.spare("a") == "b3"
+    assert line.spare("b") is None
+    line.leave("b", "b3")
+    assert line.spare("a") is None
+    assert line.spare("c") == "b2"
+
+
 # -- how long it takes -------------------------------------------------------------------------------------------------
 
 
@@ -137,6 +148,7 @@ def test_a_place_at_a_service_may_be_waited_for_in_the_lines_of_its_models_of_an
         *[line_for(model, tried) for model in ("", "m", "n") for tried in (False, True)],
     }
     assert len(lines_of(one)) == 7
+    assert line_apart("m") not in lines_of(one)
 
 
 def test_lines_beside_that_of_a_model_have_names_that_no_model_has() -> None:

@@ -130,7 +130,7 @@ class Attempt:
                 worker.pool.give_back(engine, now)
             else:
                 engine.abort()
-        worker.freed(upstream.service)
+        worker.freed(upstream.service, outcome)
 
     def _count(self, upstream: Upstream, outcome: Outcome, now: float) -> None:
         worker, service = self._driver.worker, upstream.service

@@ -16,6 +16,7 @@ from enginehouse.data.attempt import Attempt
 from enginehouse.data.continuing import Continuation, continuation
 from enginehouse.data.engine_conn import EngineConn
 from enginehouse.data.held import HeldError
+from enginehouse.data.intake import client_of
 from enginehouse.data.relay import Relay
 from enginehouse.data.reply import Reply
 from enginehouse.data.request import Request
@@ -24,6 +25,7 @@ from enginehouse.data.tunnel import Tunnel
 from enginehouse.machines import exchange as step
 from enginehouse.machines.exchange import Event, Exchange, State
 from enginehouse.policy.choose import Busy, Choice, Refusal, choose
+from enginehouse.policy.line import line_apart
 from enginehouse.policy.retry import backoff
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.http1 import Framing
@@ -67,6 +69,7 @@ class Driver:
         """What the last engine said that rejected the request."""
         # waiting
         self._waits_since = 0.0
+        self._line = ""
         self._waited = 0.0
         self._position = 0
         # the answer
@@ -100,7 +103,7 @@ class Driver:
         elif isinstance(command, step.Finish):
             self._finish(command.outcome)
         elif isinstance(command, step.Wait):
-            self._wait(command.line or self.plan.ask.model)
+            self._wait(command.line or line_apart(self.plan.ask.model))
         elif isinstance(command, step.Reconnect):
             assert self._choice is not None
             self._attempt = Attempt(self, self._choice)
@@ -130,39 +133,29 @@ class Driver:
     # -- waiting (waiting.Waiter) --------------------------------------------------------------------------------------
 
     def _wait(self, line: str) -> None:
-        now = self.worker.now()
-        self._waits_since = now
-        client = self.request.head.authorization.decode("latin-1") or self.request.peer
-        position = self.worker.room.join(line, self, client, now)
+        now, room = self.worker.now(), self.worker.room
+        self._waits_since, self._line = now, line
+        position = room.join(line, self, client_of(self.worker, self.request), now, self._waited)
         self._position = self._position or position
         if not position:
-            self._stop_waiting()
-            self._do(self._exchange.handle(Event.TURNED_AWAY))
+            self.woken(Event.TURNED_AWAY)
 
     def _stop_waiting(self) -> None:
         if self._waits_since:
             self._waited += self.worker.now() - self._waits_since
             self._waits_since = 0.0
 
-    def try_again(self) -> bool:
-        """There may be room. Returns False to keep the place."""
+    def woken(self, event: Event) -> bool:
+        """Go on, or give up; False: wait on."""
         try:
-            command = self._exchange.handle(Event.FREED)
-            if isinstance(command, step.Wait):
+            command = self._exchange.handle(event)
+            if isinstance(command, step.Wait) and command.line == self._line:
                 return False
             self._stop_waiting()
             self._do(command)
         except Exception as error:  # a bug costs this request only, not those behind it
             self._conn.bug(error)
         return True
-
-    def too_late(self) -> None:
-        """It waited as long as it may."""
-        try:
-            self._stop_waiting()
-            self._do(self._exchange.handle(Event.LATE))
-        except Exception as error:
-            self._conn.bug(error)
 
     # -- attempts that fail --------------------------------------------------------------------------------------------
 
@@ -396,5 +389,5 @@ class Driver:
             rival.expire(now, sent)
         elif attempt is not None and self._exchange.state is State.TRYING and attempt.is_slow(now):
             # The first byte takes long: ask a second service, unless others wait for one.
-            if not self.worker.room.waiting:
+            if not self.worker.room.crowded[0]:
                 self._do(self._exchange.handle(Event.SLOW))

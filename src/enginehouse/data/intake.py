@@ -53,6 +53,15 @@ def read_plan(worker: Worker, request: Request, route: Route, realtime_model: st
     return Plan(request, route, sent, forwarded_for, False, ask, target, body, bool(realtime_model))
 
 
+def client_of(worker: Worker, request: Request) -> str:
+    """Who asks, for taking turns: the API key, where there is none the address."""
+    head = request.head
+    if head.authorization:
+        return head.authorization.decode("latin-1")
+    trusted = worker.config.trusted_proxies
+    return forwarded.client_address(request.peer, head.forwarded_for, trusted)[0] or request.peer
+
+
 #: Model, prompt cache key and id of an earlier answer; "" for what is not named.
 _Names = tuple[str, str, str]
 

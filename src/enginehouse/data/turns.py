@@ -36,8 +36,6 @@ class Turns:
         self._row = shared.turns[index]
         self._others: list[int] = []
         """Other workers that live, as of the last sweep."""
-        self.crowded = shared.crowded
-        """One item: 0 where nobody waits anywhere; true again at the latest a sweep after somebody does."""
 
     @property
     def others(self) -> int:
@@ -64,7 +62,7 @@ class Turns:
         """So many requests wait in this worker now."""
         self._shared.waiting[self._index] = waiting
         if waiting:
-            self.crowded[0] = 1
+            self._shared.crowded[0] = 1
 
     def sweep(self, waiting: int, now: float) -> None:
         """Called a few times a second: who lives, and the one look is made true again."""
@@ -74,8 +72,8 @@ class Turns:
             worker for worker, beat in enumerate(beats) if states[worker] and worker != me and now - beat < SILENT
         ]
         self.count(waiting)
-        if self.crowded[0] and not any(shared.waiting):
-            self.crowded[0] = 0
+        if shared.crowded[0] and not any(shared.waiting):
+            shared.crowded[0] = 0
 
     def next(self, lines: Iterable[str], in_vain: set[str]) -> Turn | None:
         """Of lines with these names in all workers, the one whose last turn was longest ago; None where nobody waits.

@@ -14,21 +14,24 @@ from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Service
 from enginehouse.core.shared import Shared
 from enginehouse.data.turns import Turns
+from enginehouse.machines.exchange import Event
 from enginehouse.policy.choose import LoadView, has_room
 from enginehouse.policy.line import UNKNOWN, Line, lines_of, picky
 
 #: In a line of those that not every service helps, so many clients in turn are asked before the others have to wait.
 ASKED: Final = 4
+_FREED: Final = Event.FREED
 
 
 class Waiter(Protocol):
     """A request that waits."""
 
-    def try_again(self) -> bool:
-        """Choose again. True: it goes on (or is over) and leaves its line; False: it keeps its place."""
+    def woken(self, event: Event) -> bool:
+        """FREED: there may be room, so choose again; False: it keeps its place, else it goes on (or is over).
 
-    def too_late(self) -> None:
-        """It has waited as long as it may, and has left its line."""
+        Or it has lost its place, whatever it returns. LATE: it waited as long as it may. TURNED_AWAY: the line is full,
+        and another client has fewer requests in it.
+        """
 
 
 class _Place(NamedTuple):
@@ -50,22 +53,36 @@ class WaitingRoom:
         self._view = view
         self._ring = ring
         self.turns = Turns(shared, index)
+        self.crowded = shared.crowded
+        """One item: not 0 while somebody waits here or in another worker."""
         self.waiting: dict[str, Line[Waiter]] = {}
         """By model (or whatever `Busy.line` says); none is empty, so an empty dict means that nobody waits."""
         self._places: dict[Waiter, _Place] = {}
 
-    def join(self, line: str, waiter: Waiter, client: str, now: float) -> int:
-        """Wait at the end of a line, as one of `client`'s requests. Returns the position from 1; 0: it is full."""
+    def join(self, line: str, waiter: Waiter, client: str, now: float, waited: float = 0.0) -> int:
+        """Wait at the end of a line, as one of `client`'s requests. Returns the position from 1; 0: there is no place.
+
+        `waited`: seconds for which it has waited before, of those that it may wait in all.
+        """
         self.leave(waiter)
         found = self.waiting.get(line)
-        if (found.size if found is not None else 0) >= self._size:
-            return 0
+        loser: Waiter | None = None
         if found is None:
+            if not self._size:
+                return 0
             found = self.waiting[line] = Line()
             self.turns.began(line, now)
+        elif found.size >= self._size:
+            loser = found.spare(client)
+            if loser is None:
+                return 0
+            found.leave(self._places.pop(loser).client, loser)
         self._places[waiter] = _Place(line, client)
+        position = found.join(client, waiter, now + self._timeout - waited)
         self.turns.count(len(self._places))
-        return found.join(client, waiter, now + self._timeout)
+        if loser is not None:
+            loser.woken(Event.TURNED_AWAY)  # last: what follows from it may come back here
+        return position
 
     def leave(self, waiter: Waiter) -> None:
         """It waits no longer. Nothing for one that does not wait."""
@@ -77,9 +94,9 @@ class WaitingRoom:
 
     def behind(self, ask: Ask) -> bool:
         """Do others wait for what a newcomer asks for, so that it has to wait behind them?"""
-        if ask.model in self.waiting:
-            return True
-        return self.turns.crowded[0] != 0 and self.turns.elsewhere(ask.model)
+        if not self.crowded[0] or ask.remembered >= 0:
+            return False
+        return ask.model in self.waiting or self.turns.elsewhere(ask.model)
 
     def offer(self, service: Service, now: float, hops: int = 0) -> None:
         """A place at this service was freed: those whose turn it is may have it, as long as there is one.
@@ -116,7 +133,7 @@ class WaitingRoom:
                 place = self._places.pop(waiter, None)
                 if place is not None:  # one that was told before may have ended others
                     line.leave(place.client, waiter)
-                    waiter.too_late()
+                    waiter.woken(Event.LATE)
             self._close_if_empty(name)
         self.offer_all(now)
         self.turns.sweep(len(self._places), now)
@@ -133,7 +150,7 @@ class WaitingRoom:
             return False
         for waiter in line.heads(ASKED if picky(name) else 1):
             place = self._places.get(waiter)
-            if place is not None and waiter.try_again():
+            if place is not None and waiter.woken(_FREED):
                 if self._places.get(waiter) is place:  # it may have come back already, at another place
                     del self._places[waiter]
                     line.go(place.client, waiter, now)

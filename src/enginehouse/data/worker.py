@@ -64,7 +64,6 @@ FEW: Final = 250
 FAILURE_INTERVAL: Final = 0.05
 #: Tables of turns are started anew above this many models.
 MAX_TURNS: Final = 10000
-_ANSWERED: Final = Outcome.ANSWERED
 BACKLOG: Final = 4096
 
 
@@ -106,7 +105,6 @@ class Worker:
         self.pool.retain((control,))
         self.counters = Counters(shared, index, config, lambda: self.now())
         self.room = WaitingRoom(config, shared, index, self.loads, self._ring)
-        self._crowded = shared.crowded
         self._freed: dict[int, Service] = {}
         self._bell: Bell | None = None
         self.clients: set[ClientConn] = set()
@@ -208,11 +206,11 @@ class Worker:
         """Bytes of a body are no longer held."""
         self._bodies -= size
 
-    def freed(self, service: Service, outcome: Outcome = _ANSWERED) -> None:
+    def freed(self, service: Service, outcome: Outcome) -> None:
         """A request to this service has ended: somebody who waits may have its place, when this step is over."""
         if self.loads.learned is not None:
             self._learn(self.loads.learned, service, outcome)
-        if self.room.waiting or self._crowded[0]:
+        if self.room.crowded[0]:
             if not self._freed:
                 asyncio.get_running_loop().call_soon(self._offer_freed)
             self._freed[service.slot] = service
@@ -277,9 +275,6 @@ class Worker:
                 self.report_bug(error)
                 conn.transport.abort()
         self.room.sweep(now)
-        self.room.offer_all(
-            now
-        )  # room may have been made without a word: by a worker that died, an ejection that ended
         self.pool.sweep(now)
         self.retries.turn(now)
         self.access_log.flush(now)

@@ -27,6 +27,12 @@ def line_for(model: str, tried: bool) -> str:
     return model + "\n" if tried else model
 
 
+def line_apart(model: str) -> str:
+    """The line of those that every service of the model has failed. A place that is freed is no help to them: they are
+    asked with each sweep only, and with each new fleet."""
+    return model + "\r"
+
+
 def line_at(service: Service) -> str:
     """The line of those whom this service alone can serve."""
     return "\n" + service.name
@@ -74,6 +80,12 @@ class Line(Generic[T]):
         if not own:
             del self.clients[client]
 
+    def spare(self, client: str) -> T | None:
+        """Who has to give up its place where there is none left for `client`: the last of the client that has most,
+        unless `client` would then have as many. None: nobody."""
+        most: dict[T, float] = max(self.clients.values(), key=len)
+        return next(reversed(most)) if len(most) > len(self.clients.get(client, ())) + 1 else None
+
     def heads(self, count: int) -> list[T]:
         """The first request of each of the next `count` clients."""
         found: list[T] = []
@@ -92,13 +104,7 @@ class Line(Generic[T]):
 
     def late(self, now: float) -> list[T]:
         """Those whose deadline has passed."""
-        found: list[T] = []
-        for own in self.clients.values():
-            for waiter, until in own.items():
-                if until > now:
-                    break
-                found.append(waiter)
-        return found
+        return [waiter for own in self.clients.values() for waiter, until in own.items() if until <= now]
 
     def retry_after(self, now: float) -> int:
         """Whole seconds after which one more request would be served, at the pace of late."""
