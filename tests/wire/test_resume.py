@@ -82,6 +82,9 @@ def test_engines_that_count_in_every_event_are_believed() -> None:
         event({"content": 5}),
         event({"content": ["a"]}),
         event({"content": "so <think>"}),
+        event({"content": "so </think>"}),
+        event(reason="abort"),
+        event({}, reason="error"),
         event(error={"message": "broken"}),
         event(usage=5),
         b'data: {"error":{"message":"broken"}}\n\n',
@@ -104,6 +107,11 @@ def test_what_is_not_plain_text_is_not_gone_on_with(second: bytes) -> None:
     assert read(event())
     assert read(event(), second) is None
     assert read(event(), event(), second, event()) is None
+
+
+def test_a_text_that_ends_within_a_character_is_not_gone_on_with() -> None:
+    assert read(event({"content": "a\ufffd"})) is None
+    assert read(event({"content": "a\ufffd"}), event({"content": "b"}))
 
 
 def test_text_behind_a_finish_reason_is_not_understood() -> None:

@@ -31,6 +31,8 @@ _TOP = frozenset((*ENVELOPE, "choices", "usage", "timings"))
 _CHOICE = frozenset(("index", "delta", "text", "finish_reason", "stop_reason", "matched_stop"))
 #: Marks of reasoning in the text: templates cut it out of earlier turns, so the prompt would not be the same.
 _REASONING = ("<think>", "</think>")
+#: What engines say that stop in the middle, in place of a reason why the text is complete.
+BROKEN = ("abort", "error")
 
 
 class Partial(msgspec.Struct):
@@ -97,8 +99,8 @@ def read_partial(kind: Kind, body: bytes, raw: bytes) -> Partial | None:
         partial = _Reading(kind).all(told)
     except (_Inexact, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if any(mark in partial.text for mark in _REASONING):
-        return None
+    if any(mark in partial.text for mark in _REASONING) or partial.text.endswith("\ufffd"):
+        return None  # the latter stands for a part of a character
     if kind is Kind.CHAT:
         partial.pending = partial.text[len(partial.text.rstrip()) :]
     else:
@@ -221,7 +223,7 @@ def choice_of(event: Any, kind: Kind) -> dict[str, Any] | None:
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise _Inexact
     choice: dict[str, Any] = choices[0]
-    if choice.get("index", 0) != 0 or _beyond(choice, _CHOICE):
+    if choice.get("index", 0) != 0 or _beyond(choice, _CHOICE) or choice.get("finish_reason") in BROKEN:
         raise _Inexact
     if kind is Kind.CHAT:
         delta = choice.get("delta") or {}

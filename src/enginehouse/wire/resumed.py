@@ -11,13 +11,15 @@ from typing import Any
 import msgspec
 
 from enginehouse.wire import events
-from enginehouse.wire.resume import DONE, ENVELOPE, Kind, Partial
+from enginehouse.wire.resume import BROKEN, DONE, ENVELOPE, Kind, Partial
 
 #: Said first, so that a reader of the raw stream can tell; SDKs skip comments.
 COMMENT = b": enginehouse: continued by another service\n\n"
 _END = b"data: [DONE]\n\n"
+#: Parts of a delta that cannot follow a text: the engine has not understood that it is to go on.
+_REASONING = ("reasoning_content", "reasoning")
 #: An event larger than this is none.
-_MAX_EVENT = 4 * 1024 * 1024
+_MAX_EVENT = 1024 * 1024
 
 
 def closing(kind: Kind, partial: Partial) -> bytes:
@@ -125,9 +127,11 @@ class Splicer:
         if self._reason:
             return None  # the text is complete, whatever the engine would add
         reason = choice.get("finish_reason")
+        if reason in BROKEN:
+            raise _Misshapen
         if self._kind is Kind.CHAT:
             delta = choice.get("delta") or {}
-            if not isinstance(delta, dict):
+            if not isinstance(delta, dict) or (self._partial.known and any(delta.get(name) for name in _REASONING)):
                 raise _Misshapen
             delta = self._delta(delta)
             says, choice = any(part not in (None, "", []) for part in delta.values()), {**choice, "delta": delta}
@@ -154,14 +158,13 @@ class Splicer:
         try:
             before = partial.usage["prompt_tokens"] if partial.usage else usage["prompt_tokens"] - partial.known_tokens
             answered = partial.tokens if partial.ended else partial.known_tokens + usage["completion_tokens"]
-            return {
-                **usage,
-                "prompt_tokens": before,
-                "completion_tokens": answered,
-                "total_tokens": before + answered,
-            }
-        except (KeyError, TypeError):
+            whole = {"prompt_tokens": before, "completion_tokens": answered, "total_tokens": before + answered}
+            details = usage.get("prompt_tokens_details")
+            if isinstance(details, dict) and (details.get("cached_tokens") or 0) > before:
+                whole["prompt_tokens_details"] = {**details, "cached_tokens": before}
+        except (KeyError, TypeError, AttributeError):
             raise _Misshapen from None
+        return {**usage, **whole}
 
 
 def _common(one: str, other: str) -> int:
