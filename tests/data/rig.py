@@ -228,7 +228,7 @@ class Rig:
 
     def load(self) -> int:
         """Everything in flight."""
-        return sum(self.shared.loads[0])
+        return sum(self.shared.loads[self.worker.index])
 
     async def idle(self) -> None:
         """Until nothing is in flight."""
@@ -260,8 +260,27 @@ async def rig(*engines: Engine, sweep: float = 0.02, **settings: Any) -> AsyncIt
     """A worker in front of `engines`; after it nothing is in flight and no engine's script failed."""
     for engine in engines:
         await engine.start()
-    shared = Shared(memoryview(bytearray(SIZE)))
-    worker = Worker(RouterConfig(**settings), shared, 0, "/nonexistent/api")
+    try:
+        async with _serving(Shared(memoryview(bytearray(SIZE))), 0, engines, sweep, settings) as house:
+            yield house
+    finally:
+        for engine in engines:
+            await engine.stop()
+    assert not [error for engine in engines for error in engine.errors]
+
+
+@contextlib.asynccontextmanager
+async def beside(house: Rig, index: int = 1, sweep: float = 0.02, **settings: Any) -> AsyncIterator[Rig]:
+    """Another worker of the same router: in front of the same engines, with the same shared memory."""
+    async with _serving(house.shared, index, house.engines, sweep, settings) as other:
+        yield other
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    shared: Shared, index: int, engines: tuple[Engine, ...], sweep: float, settings: dict[str, Any]
+) -> AsyncIterator[Rig]:
+    worker = Worker(RouterConfig(**settings), shared, index, "/nonexistent/api")
     services = tuple(service_of(engine, slot) for slot, engine in enumerate(engines))
     worker.use_fleet(Fleet(version=1, synced=True, services=services, known_models=("m", "gone")))
     server = await asyncio.get_running_loop().create_server(worker.client, "127.0.0.1", 0)
@@ -286,6 +305,3 @@ async def rig(*engines: Engine, sweep: float = 0.02, **settings: Any) -> AsyncIt
         worker.pool.close()
         for client in list(worker.clients):
             client.transport.abort()
-        for engine in engines:
-            await engine.stop()
-    assert not [error for engine in engines for error in engine.errors]

@@ -140,7 +140,9 @@ class Attempt:
         waited = self.first_byte - self.sent if self.first_byte else -1.0
         if outcome is _ANSWERED:
             head = self.head
-            worker.counters.release(service, outcome, waited, now, head is not None and head.status >= 500)
+            # 501: what was asked for does not exist there, which is no defect.
+            failed = head is not None and head.status >= 500 and head.status != 501
+            worker.counters.release(service, outcome, waited, now, failed)
             return
         doubtful = outcome in _DOUBTFUL
         if worker.counters.release(service, outcome, waited, now, False, not doubtful):
@@ -190,6 +192,8 @@ class Attempt:
         elif not driver.plan.own and may_hold(driver.worker.config, method, head, length):
             self._held = HeldError(head)
         else:
+            if driver.worker.counters.trials and head.status < 500:
+                driver.worker.counters.answers(self.choice.service, self.first_byte)
             self._sink = driver.open_relay(self, head, framing, length)
         return framing
 

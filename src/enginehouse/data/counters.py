@@ -72,7 +72,7 @@ class Counters:
         self._health = PassiveHealth(shared, config, clock, self._ejected)
         self._ticked = 0.0
         self.trials = self._health.trials
-        """Slots of the services that this worker has on trial; mostly empty."""
+        """Slots of the services that this worker has on trial; mostly empty, for one look to tell."""
         self.row = shared.loads[index]
         self.changed = False
 
@@ -97,7 +97,7 @@ class Counters:
         """The attempt ended: the one place that releases its slot and counts it.
 
         `now` is the clock of the ejections. `first_byte_after` is in seconds, negative when no byte came. `failed`: the
-        engine's answer has a status of 500 or above. Without `charge` the blame is held back until `charge()` is
+        engine's answer tells of a defect (5xx). Without `charge` the blame is held back until `charge()` is
         called, if ever. Returns whether the outcome blames the service: a reason for control to look, charged or not.
         """
         slot = service.slot
@@ -130,6 +130,11 @@ class Counters:
         if slot in self.trials:
             self._health.undecided(slot, now)
         return False
+
+    def answers(self, service: Service, now: float) -> None:
+        """An answer that is no error has begun. Need only be called while there are `trials`: a long one is decided."""
+        if service.slot in self.trials:
+            self._health.decided(service, True, now)
 
     def charge(self, service: Service, outcome: Outcome, now: float) -> None:
         """The blame for an attempt released without it is due now."""
