@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from enginehouse.cli import ask
 from enginehouse.cli.parser import Parser, nearest
+from enginehouse.core.config.base import ConfigError
 from enginehouse.core.record import DRAINING, RUNNING
 
 TIMEOUT: Final = 5.0
@@ -53,7 +54,7 @@ def drain(arguments: list[str]) -> int:
         else:
             _wait(given.router, name, given.timeout)
             print(f"{name} is drained: nothing is in flight. `{parser.prog} {given.name} --undo` brings it back.")
-    except (_Problem, ask.NoAnswerError) as problem:
+    except (_Problem, ask.NoAnswerError, ConfigError) as problem:
         print(f"{parser.prog}: {problem}", file=sys.stderr)
         return 1
     return 0
