@@ -123,6 +123,7 @@ class Dry:
     def engine(client: ClientConn) -> EngineConn:
         """The connection on which the client's request went out."""
         assert client.driver is not None
-        engine = client.driver._engine
-        assert engine is not None
-        return engine
+        attempt = client.driver._attempt
+        assert attempt is not None
+        assert attempt.engine is not None
+        return attempt.engine

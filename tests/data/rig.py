@@ -298,6 +298,8 @@ async def _serving(
         await until(lambda: not worker.clients)
         await house.idle()
         assert worker.bodies_held == 0
+        assert worker.replay_memory.free == worker.config.failover_memory
+        assert not worker.room.waiting
     finally:
         house.close()
         server.close()

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome, Retry
 from enginehouse.machines.exchange import (
     IGNORE,
-    MAX_ATTEMPTS,
     TABLE,
     Answer,
     Break,
@@ -23,26 +23,44 @@ from enginehouse.machines.exchange import (
     Finish,
     Ignore,
     PassOn,
+    Race,
+    Reconnect,
     Refuse,
     State,
+    Wait,
 )
-from enginehouse.policy.choose import Choice, Refusal
+from enginehouse.policy.choose import Busy, Choice, Refusal
+from enginehouse.policy.retry import RESERVE, Retries
 
 
 def service(name: str) -> Service:
     return Service(name=name, slot=0, generation=1, host="h", addresses=("127.0.0.1",), port=1, up=True)
 
 
-def exchange(*names: str) -> Exchange:
-    """An exchange whose policy offers these services in this order."""
+NOBODY = Refusal(Outcome.NO_SERVICE_FOR_MODEL, "m")
+ALL_BUSY = Busy("m", Refusal(Outcome.QUEUE_FULL, "m"))
 
-    def choose(tried: tuple[str, ...]) -> Choice | Refusal:
-        for name in names:
-            if name not in tried:
-                return Choice(service(name), "round_robin")
-        return Refusal(Outcome.NO_SERVICE_FOR_MODEL, "m")
 
-    return Exchange(choose)
+class Fleet:
+    """A policy that offers these services in this order; those in `busy` are at their caps."""
+
+    def __init__(self, *names: str, busy: tuple[str, ...] = ()) -> None:
+        self.names = names
+        self.busy = set(busy)
+
+    def choose(self, tried: tuple[str, ...]) -> Choice | Busy | Refusal:
+        left = [name for name in self.names if name not in tried]
+        free = [name for name in left if name not in self.busy]
+        return Choice(service(free[0]), "round_robin") if free else ALL_BUSY if left else NOBODY
+
+
+def exchange(*names: str, **settings: Any) -> Exchange:
+    """An exchange in front of these services, tried in this order."""
+    return in_front_of(Fleet(*names), **settings)
+
+
+def in_front_of(fleet: Fleet, **settings: Any) -> Exchange:
+    return Exchange(fleet.choose, Retries(RouterConfig(**settings)))
 
 
 def told(command: Command) -> tuple[Any, ...]:
@@ -51,6 +69,12 @@ def told(command: Command) -> tuple[Any, ...]:
         return ("connect", command.choice.service.name, "fresh" if command.fresh else "any")
     if isinstance(command, Refuse):
         return ("refuse", command.refusal.outcome)
+    if isinstance(command, Race):
+        return ("race", command.choice.service.name)
+    if isinstance(command, Wait):
+        return ("wait", command.line)
+    if isinstance(command, Reconnect):
+        return ("reconnect",)
     if isinstance(command, Ignore):
         return ("ignore",)
     if isinstance(command, PassOn):
@@ -89,7 +113,7 @@ def test_a_reused_connection_that_dies_before_any_byte_is_repeated_once_on_a_fre
         ASKED,
         ("connect", "a", "any"),
         (Event.BROKE_EARLY, Outcome.BROKE_BEFORE_HEAD, True),
-        ("connect", "a", "fresh"),
+        ("reconnect",),
         (Event.CONNECT_FAILED, Outcome.CONNECT_FAILED),
         ("connect", "b", "fresh"),
     )
@@ -103,7 +127,7 @@ def test_a_request_that_broke_two_services_is_answered_and_not_tried_on_a_third(
         (Event.BROKE_EARLY, Outcome.BROKE_BEFORE_HEAD, False),
         ("connect", "b", "fresh"),
         (Event.BROKE_EARLY, Outcome.BROKE_BEFORE_HEAD, False),
-        ("answer", Outcome.BROKE_BEFORE_HEAD),
+        ("answer", Outcome.POISONOUS),
     )
 
 
@@ -118,7 +142,17 @@ def test_a_timeout_is_never_retried_because_the_engine_may_be_generating() -> No
     )
 
 
-def test_when_all_services_failed_the_last_failure_is_the_answer() -> None:
+def test_a_timeout_is_retried_elsewhere_where_the_owner_wants_it() -> None:
+    play(
+        exchange("a", "b", retry_timeouts=True),
+        ASKED,
+        ("connect", "a", "any"),
+        (Event.TIMED_OUT_EARLY, Outcome.FIRST_BYTE_TIMEOUT),
+        ("connect", "b", "fresh"),
+    )
+
+
+def test_when_all_services_failed_one_may_come_back_and_else_the_last_failure_is_the_answer() -> None:
     play(
         exchange("a", "b"),
         ASKED,
@@ -126,8 +160,152 @@ def test_when_all_services_failed_the_last_failure_is_the_answer() -> None:
         (Event.CONNECT_FAILED, Outcome.CONNECT_FAILED),
         ("connect", "b", "fresh"),
         (Event.CONNECT_FAILED, Outcome.CONNECT_TIMEOUT),
+        ("wait", ""),
+        (Event.LATE,),
         ("answer", Outcome.CONNECT_TIMEOUT),
     )
+
+
+def test_a_service_that_comes_back_in_time_gets_the_request_that_waits() -> None:
+    play(
+        exchange("a"),
+        ASKED,
+        ("connect", "a", "any"),
+        (Event.CONNECT_FAILED, Outcome.CONNECT_FAILED),
+        ("wait", ""),
+        (Event.FREED,),
+        ("connect", "a", "any"),
+        (Event.ENDED,),
+        ("finish", Outcome.ANSWERED),
+    )
+
+
+def test_there_are_as_many_attempts_as_configured_and_no_more() -> None:
+    machine = exchange(*"abcdef", max_attempts=3)
+    refused = (Event.CONNECT_FAILED, Outcome.CONNECT_FAILED)
+    play(
+        machine,
+        ASKED,
+        ("connect", "a", "any"),
+        refused,
+        ("connect", "b", "fresh"),
+        refused,
+        ("connect", "c", "fresh"),
+        refused,
+        ("answer", Outcome.CONNECT_FAILED),
+    )
+
+
+def test_repetitions_are_a_share_of_the_traffic_but_for_connections_that_could_not_be_made() -> None:
+    retries = Retries(RouterConfig(retry_budget=0.2))
+    retries.requests = 100
+    assert [retries.again(Outcome.BROKE_BEFORE_HEAD, False, 1) for _ in range(RESERVE + 20)] == [Retry.ELSEWHERE] * (
+        RESERVE + 20
+    )
+    machine = Exchange(Fleet("a", "b").choose, retries)
+    play(machine, ASKED, ("connect", "a", "any"), (Event.REJECTED, Outcome.REJECTED), ("pass on",))
+    machine = Exchange(Fleet("a", "b").choose, retries)
+    play(
+        machine,
+        ASKED,
+        ("connect", "a", "any"),
+        (Event.CONNECT_FAILED, Outcome.CONNECT_FAILED),
+        ("connect", "b", "fresh"),
+        (Event.BROKE_EARLY, Outcome.BROKE_BEFORE_HEAD),
+        ("answer", Outcome.BROKE_BEFORE_HEAD),
+    )
+
+
+def test_when_all_are_at_their_caps_the_request_waits_for_whoever_frees_first() -> None:
+    fleet = Fleet("a", "b", busy=("a", "b"))
+    machine = in_front_of(fleet)
+    play(machine, ASKED, ("wait", "m"), (Event.FREED,), ("wait", "m"))
+    fleet.busy.remove("b")
+    play(machine, (Event.FREED,), ("connect", "b", "any"), (Event.ENDED,), ("finish", Outcome.ANSWERED))
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"), [(Event.TURNED_AWAY, Outcome.QUEUE_FULL), (Event.LATE, Outcome.QUEUE_TIMEOUT)]
+)
+def test_a_full_line_and_a_long_wait_are_refused_honestly(event: Event, outcome: Outcome) -> None:
+    play(in_front_of(Fleet("a", busy=("a",))), ASKED, ("wait", "m"), (event,), ("refuse", outcome))
+
+
+def test_a_request_that_one_service_rejected_waits_for_the_other_if_that_is_busy() -> None:
+    fleet = Fleet("a", "b", busy=("b",))
+    machine = in_front_of(fleet)
+    play(machine, ASKED, ("connect", "a", "any"), (Event.REJECTED, Outcome.REJECTED), ("wait", "m"))
+    fleet.busy.clear()
+    play(machine, (Event.FREED,), ("connect", "b", "any"))
+
+
+def test_of_two_attempts_the_first_that_answers_is_heard_and_a_failure_of_one_ends_nothing() -> None:
+    slow = (Event.SLOW,)
+    play(
+        exchange("a", "b", "c"),
+        ASKED,
+        ("connect", "a", "any"),
+        slow,
+        ("race", "b"),
+        (Event.BROKE_EARLY, Outcome.BROKE_BEFORE_HEAD),
+        ("ignore",),
+        slow,
+        ("race", "c"),
+        (Event.WON,),
+        ("ignore",),
+        (Event.ENDED,),
+        ("finish", Outcome.ANSWERED),
+    )
+
+
+def test_impatience_has_a_budget_of_its_own_and_never_waits() -> None:
+    busy = in_front_of(Fleet("a", "b", busy=("b",)))
+    play(busy, ASKED, ("connect", "a", "any"), (Event.SLOW,), ("ignore",))
+    retries = Retries(RouterConfig(hedge_budget=0.0))
+    raced = []
+    for _ in range(20):
+        machine = Exchange(Fleet("a", "b").choose, retries)
+        machine.handle(Event.ASKED)
+        raced.append(isinstance(machine.handle(Event.SLOW), Race))
+    assert raced == [True] * 10 + [False] * 10
+
+
+def test_a_broken_stream_goes_on_elsewhere_and_ends_once() -> None:
+    play(
+        exchange("a", "b", "c"),
+        ASKED,
+        ("connect", "a", "any"),
+        (Event.BROKE_STREAM, Outcome.BROKE_MIDWAY),
+        ("connect", "b", "fresh"),
+        (Event.REJECTED, Outcome.REJECTED),
+        ("connect", "c", "fresh"),
+        (Event.ENDED,),
+        ("finish", Outcome.ANSWERED),
+    )
+
+
+def test_a_stream_that_broke_two_engines_is_told_so() -> None:
+    machine = exchange("a", "b", "c")
+    play(
+        machine,
+        ASKED,
+        ("connect", "a", "any"),
+        (Event.BROKE_STREAM, Outcome.BROKE_MIDWAY),
+        ("connect", "b", "fresh"),
+        (Event.BROKE_STREAM, Outcome.BROKE_MIDWAY),
+        ("break", Outcome.BROKE_MIDWAY),
+    )
+    assert machine.poisonous
+
+
+def test_a_broken_stream_waits_for_a_free_service_as_long_as_it_may() -> None:
+    fleet = Fleet("a", "b", busy=("b",))
+    for event, expected in ((Event.FREED, ("connect", "b", "any")), (Event.LATE, ("break", Outcome.BROKE_MIDWAY))):
+        fleet.busy = {"b"}
+        machine = in_front_of(fleet)
+        play(machine, ASKED, ("connect", "a", "any"), (Event.BROKE_STREAM, Outcome.BROKE_MIDWAY), ("wait", "m"))
+        fleet.busy.clear()
+        play(machine, (event,), expected)
 
 
 def test_an_engine_that_rejects_the_request_is_followed_by_others_and_its_answer_is_passed_on_at_the_end() -> None:
@@ -184,43 +362,58 @@ def test_an_event_the_state_does_not_know_is_a_bug() -> None:
         exchange("a").handle(Event.ENDED)
 
 
-EARLY = {
+HAPPENS = {
+    Event.FREED: [Outcome.ANSWERED],
+    Event.TURNED_AWAY: [Outcome.ANSWERED],
+    Event.LATE: [Outcome.ANSWERED],
     Event.CONNECT_FAILED: [Outcome.CONNECT_FAILED, Outcome.CONNECT_TIMEOUT],
     Event.BROKE_EARLY: [Outcome.BROKE_BEFORE_HEAD, Outcome.BAD_RESPONSE],
     Event.TIMED_OUT_EARLY: [Outcome.FIRST_BYTE_TIMEOUT],
     Event.REJECTED: [Outcome.REJECTED],
+    Event.SLOW: [Outcome.ANSWERED],
+    Event.WON: [Outcome.ANSWERED],
+    Event.BROKE_STREAM: [Outcome.BROKE_MIDWAY, Outcome.IDLE_TIMEOUT],
     Event.BROKE_LATE: [Outcome.BROKE_MIDWAY, Outcome.IDLE_TIMEOUT],
     Event.ENDED: [Outcome.ANSWERED],
     Event.CLIENT_LEFT: [Outcome.CLIENT_LEFT],
     Event.STOPPED: [Outcome.BUG],
 }
-events = st.sampled_from([(event, outcome) for event, outcomes in EARLY.items() for outcome in outcomes])
+happenings = st.tuples(
+    st.sampled_from([(event, outcome) for event, outcomes in HAPPENS.items() for outcome in outcomes]),
+    st.booleans(),
+    st.sets(st.sampled_from("abcdefgh")),
+)
 
 
-@given(st.integers(0, 8), st.lists(st.tuples(events, st.booleans()), max_size=30))
-def test_in_any_order_of_events_it_ends_once_and_tries_no_service_twice_but_for_a_fresh_connection(
-    services: int, happened: list[tuple[tuple[Event, Outcome], bool]]
+@given(st.integers(0, 8), st.lists(happenings, max_size=40))
+def test_in_any_order_of_events_it_ends_once_within_its_bounds(
+    services: int, happened: list[tuple[tuple[Event, Outcome], bool, set[str]]]
 ) -> None:
-    machine = exchange(*(f"s{n}" for n in range(services)))
+    """Events that the state knows come in any order, while services get busy and free."""
+    fleet = Fleet(*"abcdefgh"[:services])
+    machine = in_front_of(fleet)
     commands = [machine.handle(Event.ASKED)]
-    reused = isinstance(commands[0], Connect)
-    for (event, outcome), was_reused in happened:
-        command = machine.handle(event, outcome, was_reused and reused)
-        reused = False  # every later connection is a fresh one
-        if commands[-1] is not IGNORE and not isinstance(commands[-1], Connect):
-            assert command is IGNORE
-        commands.append(command)
+    for (event, outcome), reused, fleet.busy in happened:
+        if machine.state is State.DONE:
+            assert machine.handle(event, outcome) is IGNORE
+        elif (machine.state, event) in TABLE:
+            commands.append(machine.handle(event, outcome, reused))
     ends = [c for c in commands if isinstance(c, Refuse | Answer | Break | PassOn | Finish)]
-    connects = [c.choice.service.name for c in commands if isinstance(c, Connect)]
+    tries = [c for c in commands if isinstance(c, Connect | Race | Reconnect)]
     assert len(ends) <= 1
     assert (machine.state is State.DONE) == bool(ends)
-    assert len(connects) - len(set(connects)) <= 1
-    assert len(machine.tried) <= MAX_ATTEMPTS
-    assert machine.attempts == len(connects)
+    assert not ends or commands[-1] is ends[0]
+    assert machine.attempts == len(tries)
+    assert sum(not isinstance(c, Reconnect) for c in tries) <= RouterConfig().max_attempts
+    assert machine.broken <= RouterConfig().max_attempts
 
 
-def test_the_table_knows_every_event_that_can_happen_while_trying() -> None:
-    assert {event for state, event in TABLE if state is State.TRYING} == set(Event) - {Event.ASKED}
+def test_while_an_attempt_runs_everything_is_known_that_an_attempt_can_end_with() -> None:
+    ends = {Event.CONNECT_FAILED, Event.BROKE_EARLY, Event.TIMED_OUT_EARLY, Event.REJECTED}
+    for state in (State.TRYING, State.RACING, State.RESUMING):
+        assert ends <= {event for known, event in TABLE if known is state}
+    for state in set(State) - {State.DONE}:
+        assert {Event.CLIENT_LEFT, Event.STOPPED} <= {event for known, event in TABLE if known is state}
 
 
 def test_only_outcomes_before_the_head_may_be_retried() -> None:

@@ -226,7 +226,7 @@ class Attempt:
             driver.relayed(self)
         else:
             sink.flush()
-            driver.read(self)
+            driver.reply.look_for_id(self.choice.service)
 
     def answer_upgraded(self, surplus: bytes) -> None:
         """101: from here on bytes go both ways untouched."""
@@ -238,9 +238,10 @@ class Attempt:
 
     def answer_broke(self, outcome: Outcome, error: str) -> None:
         """The connection died or sent garbage; before or after the commit point."""
-        if self._sink is not None:
+        if self._sink is not None and not self._driver.reply.unsay():
             self._driver.broke_late(self, Outcome.BROKE_MIDWAY)
         else:
+            self._sink = None
             self._driver.failed(self, Event.BROKE_EARLY, outcome, error, self._reused and not self.first_byte)
 
     # -- deadlines -----------------------------------------------------------------------------------------------------

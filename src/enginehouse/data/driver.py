@@ -52,7 +52,7 @@ class Driver:
         self._asked = plan
         """As the client sent it."""
         self._conn = conn
-        self._reply = Reply(worker, conn, request, plan)
+        self.reply = Reply(worker, conn, request, plan)
         worker.retries.requests += 1
         self._exchange = Exchange(self._choose, worker.retries)
         # attempts
@@ -169,7 +169,7 @@ class Driver:
     def rejected(self, attempt: Attempt, held: HeldError) -> None:
         """The engine says that it cannot take the request now; its answer is kept for the case that nobody can."""
         self._held = held
-        self._reply.head, self._reply.first_byte = held.head, attempt.first_byte
+        self.reply.head, self.reply.first_byte = held.head, attempt.first_byte
         self.failed(attempt, Event.REJECTED, Outcome.REJECTED, "")
 
     def _lose(self, attempt: Attempt) -> None:
@@ -194,7 +194,7 @@ class Driver:
 
     def broke_late(self, attempt: Attempt, outcome: Outcome) -> None:
         """A part of the answer was passed on: another service goes on with it, or the client is told."""
-        relay = self._reply.relay
+        relay = self.reply.relay
         assert relay is not None
         attempt.over(outcome)
         self._lose(attempt)
@@ -214,8 +214,8 @@ class Driver:
 
     def _refuse(self, outcome: Outcome, message: str) -> None:
         """No answer of an engine reached the client: an error of our own."""
-        status = self._reply.refuse(outcome, message, self.our_lines())
-        self._over(outcome, status, status != 101 and self._reply.keep)
+        status = self.reply.refuse(outcome, message, self.our_lines())
+        self._over(outcome, status, status != 101 and self.reply.keep)
 
     def _end_attempts(self, outcome: Outcome) -> None:
         attempt, rival = self._attempt, self._rival
@@ -226,29 +226,29 @@ class Driver:
             rival.over(outcome)
 
     def _break(self, outcome: Outcome) -> None:
-        relay = self._reply.relay
+        relay = self.reply.relay
         assert relay is not None
         self._end_attempts(outcome)
         relay.break_off(outcome, self.plan.route.dialect)
-        self._over(outcome, self._reply.status, False)
+        self._over(outcome, self.reply.status, False)
 
     def _finish(self, outcome: Outcome) -> None:
         self._end_attempts(outcome)
         if outcome is _ANSWERED:
-            self._over(outcome, self._reply.status, self._reply.keep)
+            self._over(outcome, self.reply.status, self.reply.keep)
         else:
             if self._waits_since:
                 self.worker.room.leave(self)
                 self._stop_waiting()
             self._let_go()
             if outcome is not Outcome.BUG:  # of which the client's connection tells
-                self._log(outcome, self._reply.status)
+                self._log(outcome, self.reply.status)
 
     def _pass_on(self) -> None:
         assert self._held is not None
-        relay = self._reply.engine_error(self._held, self.our_lines())
+        relay = self.reply.engine_error(self._held, self.our_lines())
         relay.end()
-        self._over(Outcome.REJECTED, self._reply.status, relay.keep)
+        self._over(Outcome.REJECTED, self.reply.status, relay.keep)
 
     def _over(self, outcome: Outcome, status: int, keep: bool) -> None:
         self._let_go()
@@ -258,12 +258,12 @@ class Driver:
     def _let_go(self) -> None:
         if self._doubted:
             self._settle_doubts()
-        relay = self._reply.relay
+        relay = self.reply.relay
         if relay is not None and relay.replay is not None:
             relay.replay.drop()
 
     def _log(self, outcome: Outcome, status: int) -> None:
-        self._reply.log(self._choice, self._exchange.attempts, self._waited, outcome, status)
+        self.reply.log(self._choice, self._exchange.attempts, self._waited, outcome, status)
 
     def our_lines(self) -> bytes:
         """The `x-` lines of every answer."""
@@ -275,7 +275,7 @@ class Driver:
 
     def commit(self, attempt: Attempt) -> None:
         """This attempt answers: from here on nothing is tried again."""
-        reply = self._reply
+        reply = self.reply
         reply.head, reply.first_byte = attempt.head, attempt.first_byte
         if self._rival is not None:
             self._outrun(attempt)
@@ -294,38 +294,31 @@ class Driver:
     def pass_whole(self, attempt: Attempt, head: AnswerHead, body: bytes) -> None:
         """An answer that came in one read and needs no further look."""
         self.commit(attempt)
-        self._reply.pass_whole(head, body, self.our_lines())
+        self.reply.pass_whole(head, body, self.our_lines())
         self._do(self._exchange.handle(_ENDED))
 
     def open_relay(self, attempt: Attempt, head: AnswerHead, framing: Framing, length: int | None) -> Relay:
         """Pass this answer on as it comes."""
         self.commit(attempt)
-        return self._reply.open(attempt, head, framing, length, self.our_lines())
+        return self.reply.open(attempt, head, framing, length, self.our_lines())
 
     def relay_held(self, attempt: Attempt, held: HeldError) -> Relay:
         """Pass on an engine's error, in the shape that the client's SDK expects."""
         self.commit(attempt)
-        return self._reply.engine_error(held, self.our_lines())
+        return self.reply.engine_error(held, self.our_lines())
 
     def splice(self, attempt: Attempt) -> Resumption:
         """This attempt goes on with the stream that broke off."""
-        relay, resumed = self._reply.relay, self.resumed
-        assert relay is not None and resumed is not None
-        if self._doubted:
-            self._settle_doubts()
+        relay, resumed = self.reply.relay, self.resumed
+        assert relay is not None
+        assert resumed is not None
         self.worker.tally.resumed += 1
         return Resumption(relay, resumed.kind, resumed.partial)
 
-    def read(self, attempt: Attempt) -> None:
-        """One read of an answer that comes in pieces was passed on."""
-        relay = self._reply.relay
-        if relay is not None and relay.found_id:
-            self._reply.look_for_id(attempt.choice.service)
-
     def relayed(self, attempt: Attempt) -> None:
         """The answer is complete."""
-        self.read(attempt)
-        self._reply.end()
+        self.reply.look_for_id(attempt.choice.service)
+        self.reply.end()
         self._do(self._exchange.handle(_ENDED))
 
     def switch(self, attempt: Attempt, head: AnswerHead, engine: EngineConn, surplus: bytes) -> None:
@@ -337,7 +330,7 @@ class Driver:
     def _tunnel_closed(self, outcome: Outcome) -> None:
         self._exchange.handle(_ENDED, outcome)
         self._end_attempts(outcome)
-        self._log(outcome, self._reply.status)
+        self._log(outcome, self.reply.status)
 
     # -- the client ----------------------------------------------------------------------------------------------------
 
@@ -365,7 +358,7 @@ class Driver:
             self.worker.room.leave(self)
             self._stop_waiting()
         self._exchange.handle(Event.STOPPED, Outcome.CUT_AT_STOP)
-        if self._reply.relay is not None:
+        if self.reply.relay is not None:
             self._break(Outcome.CUT_AT_STOP)
         else:
             self._end_attempts(Outcome.CUT_AT_STOP)
@@ -375,13 +368,13 @@ class Driver:
         """A bug: let everything go. Returns whether a part of an answer was sent already."""
         self._end_attempts(Outcome.BUG)
         self._do(self._exchange.handle(Event.STOPPED, Outcome.BUG))
-        return self._reply.begun
+        return self.reply.begun
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
         """Called a few times a second."""
-        attempt, rival, relay = self._attempt, self._rival, self._reply.relay
+        attempt, rival, relay = self._attempt, self._rival, self.reply.relay
         sent = relay.sent if relay is not None else 0
         if attempt is not None:
             attempt.expire(now, sent)

@@ -47,6 +47,7 @@ class Relay:
         "_prefix",
         "_transport",
         "_write",
+        "begun",
         "found_id",
         "keep",
         "replay",
@@ -64,6 +65,8 @@ class Relay:
         self._half = b""
         self.replay: Replay | None = None
         """Keeps what is passed on, where another engine could go on with it."""
+        self.begun = False
+        """Something was written: the client knows of an answer."""
         self.found_id = ""
         self.keep = True
         """False: the connection to the client ends with this answer."""
@@ -144,6 +147,7 @@ class Relay:
     def flush(self) -> None:
         """Write what is queued, at once."""
         if self._out:
+            self.begun = True
             self._transport.write(b"".join(self._out))
             self._out.clear()
 

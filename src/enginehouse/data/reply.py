@@ -105,6 +105,16 @@ class Reply:
         relay.body(body)
         return relay
 
+    def unsay(self) -> bool:
+        """Forget the answer that was begun, if nothing of it was written. False where that is too late."""
+        relay = self.relay
+        if relay is None or relay.begun:
+            return False
+        if relay.replay is not None:
+            relay.replay.drop()
+        self.relay = self.head = None
+        return True
+
     def refuse(self, outcome: Outcome, message: str, ours: bytes) -> int:
         """No answer of an engine reached the client: an error of our own. Returns its status."""
         if self._plan.switched:
