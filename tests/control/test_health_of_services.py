@@ -148,6 +148,32 @@ async def test_an_ejection_ends_when_the_engine_died_and_came_back(short_dir: Pa
             await one.listen()
             await worker.until_up("one")
             assert running.shared.ejected_until[known.slot] == 0.0
+            standing = running.shared.standing(known.slot)
+            assert standing.level == 1, "how often it was ejected is not forgotten with that"
+            assert standing.slow_until == standing.slow_from + 10
+            assert 0 < (await running.details("one"))["slow_start_for"] <= 10
+
+
+async def test_what_requests_brought_a_service_is_shown_and_until_its_trial_it_is_not_healthy(
+    short_dir: Path, tmp_path: Path
+) -> None:
+    async with scripted(health=(200, {})) as one:
+        file = write_static(tmp_path / "s.json", static("one", one.port))
+        async with house(short_dir, static_services=file, health_interval=SLOW) as running, running.worker() as worker:
+            slot = (await worker.until_up("one")).services[0].slot
+            names = ("ejected_for", "trial_for", "slow_start_for", "rests_for", "ejections_in_a_row")
+            assert [(await running.details("one"))[name] for name in names] == [None] * 4 + [0]
+            now = time.monotonic()
+            running.shared.put(slot, Standing(2, now + 50, now + 60))
+            running.shared.rest(slot, now + 40)
+            told = await running.details("one")
+            assert 40 < told["ejected_for"] <= 50 < told["trial_for"] <= 60
+            assert (told["slow_start_for"], told["ejections_in_a_row"]) == (None, 2)
+            assert 30 < told["rests_for"] <= 40
+            running.shared.put(slot, Standing(2, now, now + 60))
+            assert await running.healthy() == set()
+            running.shared.readmit(slot)
+            assert await running.healthy() == {"one"}
 
 
 async def test_a_late_failure_of_another_service_in_the_slot_is_nobodys_fault(short_dir: Path, tmp_path: Path) -> None:
@@ -166,7 +192,7 @@ async def test_counts_of_workers_are_shown_per_service(short_dir: Path, tmp_path
         async with house(short_dir, static_services=file) as running:
             async with running.worker(0) as first, running.worker(1) as second:
                 known = (await first.until_up("one")).services[0]
-                first.report(counts=(ServiceCount(known.slot, known.generation, 5, 1, 2.0, 4),))
+                first.report(counts=(ServiceCount(known.slot, known.generation, 5, 1, 2.0, 4, 7, 8, 9),))
                 second.report(counts=(ServiceCount(known.slot, known.generation, 3, 0, 1.0, 2),))
 
                 async def is_counted() -> bool:
@@ -177,6 +203,7 @@ async def test_counts_of_workers_are_shown_per_service(short_dir: Path, tmp_path
             shown = await running.service("one")
             assert shown is not None
             assert (shown["error_count"], shown["response_time"]) == (1, 0.5)
+            assert (shown["rejection_count"], shown["server_error_count"], shown["ejection_count"]) == (7, 8, 9)
 
 
 async def test_a_name_that_cannot_be_resolved_is_told_and_no_service_is_up_for_it(

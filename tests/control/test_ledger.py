@@ -57,3 +57,11 @@ def test_counts_of_services_that_are_gone_are_forgotten() -> None:
     assert ledger.total(*KEY).requests == 5
     ledger.forget_except(set())
     assert ledger.total(*KEY).requests == 0
+
+
+def test_every_count_is_added_up_over_workers_and_their_lives() -> None:
+    ledger = Ledger()
+    counts = ServiceCount(SLOT, GENERATION, 10, 1, 2.5, 6, 3, 4, 5)
+    for worker, epoch in ((0, 1), (1, 1), (0, 2)):
+        ledger.add(Report(worker=worker, epoch=epoch, fleet_version=1, counts=(counts,)))
+    assert ledger.total(*KEY) == Count(30, 3, 18, 7.5, rejections=9, failed=12, ejections=15)
