@@ -101,9 +101,11 @@ class Attempt:
         self.sent = driver.worker.now()
         plan = driver.plan
         driver.sent = driver.sent or self.sent
-        # One deadline over all attempts of the request.
-        limit = driver.worker.config.first_byte_timeout + driver.sent - self.sent
-        self._wait_for(CONTROL_TIMEOUT if plan.own else max(0.0, limit))
+        config = driver.worker.config
+        limit = CONTROL_TIMEOUT if plan.own else config.first_byte_timeout
+        if not config.retry_timeouts:
+            limit = max(0.0, limit + driver.sent - self.sent)  # one deadline over all attempts of the request
+        self._wait_for(limit)
         conn.send(self, driver.request.head.method, plan.engine_head(upstream), plan.body)
 
     def _connect_failed(self, outcome: Outcome, why: str) -> None:

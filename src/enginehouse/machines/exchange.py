@@ -239,6 +239,7 @@ class Exchange:
         self._rejections += 1
         found = None if self._retries.again(outcome, reused, self.broken) is Retry.NO else self._next(fresh=False)
         if isinstance(found, Connect):
+            self._retries.book(outcome)
             return found
         if isinstance(found, Busy):
             return self._wait(_QUEUED, found.line, Refuse(found.refusal))
@@ -256,6 +257,7 @@ class Exchange:
         answer = Answer(Outcome.POISONOUS if self.poisonous else outcome)
         found = None if retry is Retry.NO else self._next(fresh=True)
         if isinstance(found, Connect):
+            self._retries.book(outcome)
             return found
         if isinstance(found, Busy):
             return self._wait(_QUEUED, found.line, answer)

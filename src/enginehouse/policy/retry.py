@@ -68,7 +68,7 @@ class Retries:
             self.requests = self.repeated = self.hedged = 0
 
     def again(self, outcome: Outcome, reused: bool, broken: int) -> Retry:
-        """Where to go after an attempt that ended so before a byte reached the client; what that costs is booked.
+        """Where to go after an attempt that ended so before a byte reached the client.
 
         `reused`: its connection had been used before; `broken`: services that broke off at this request, it included.
         """
@@ -80,16 +80,16 @@ class Retries:
             retry = _ELSEWHERE if broken < MAX_BROKEN else _NO
         elif outcome is Outcome.FIRST_BYTE_TIMEOUT and self._timeouts:
             retry = _ELSEWHERE
-        if retry is _ELSEWHERE and outcome not in _FREE and not self._spend():
-            return _NO
+        if retry is _ELSEWHERE and outcome not in _FREE:
+            requests, repeated, _ = self._before
+            if self.repeated + repeated >= RESERVE + self._share * (self.requests + requests):
+                return _NO
         return retry
 
-    def _spend(self) -> bool:
-        requests, repeated, _ = self._before
-        if self.repeated + repeated >= RESERVE + self._share * (self.requests + requests):
-            return False
-        self.repeated += 1
-        return True
+    def book(self, outcome: Outcome) -> None:
+        """Another attempt is made after one that ended so."""
+        if outcome not in _FREE:
+            self.repeated += 1
 
     def hedge(self) -> bool:
         """May a second attempt be made because the first is slow? Books it if so."""
