@@ -359,13 +359,12 @@ TABLE: Final[dict[tuple[State, Event], Step]] = {
     (_S.RESUMING, _E.BROKE_EARLY): Step(Exchange._resume_again, _GO_ON),
     (_S.RESUMING, _E.TIMED_OUT_EARLY): Step(Exchange._resume_again, _GO_ON),
     (_S.RESUMING, _E.REJECTED): Step(Exchange._resume_again, _GO_ON),
-    (_S.RESUMING, _E.BROKE_STREAM): Step(Exchange._resume, _GO_ON),
+    (_S.RESUMING, _E.BROKE_STREAM): Step(Exchange._resume, _END),  # the second service that it broke
     (_S.RESUMING, _E.BROKE_LATE): Step(Exchange._broke_late, _END),
     (_S.RESUMING, _E.ENDED): Step(Exchange._finished, _END),
     (_S.PARKED, _E.FREED): Step(Exchange._freed, _GO_ON),
     (_S.PARKED, _E.TURNED_AWAY): Step(Exchange._in_vain, _END),
     (_S.PARKED, _E.LATE): Step(Exchange._late, _END),
-    (_S.PARKED, _E.BROKE_LATE): Step(Exchange._broke_late, _END),
     **{
         (state, event): Step(Exchange._finished, _END)
         for state in State
