@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.report import failures, page, pictures, readme, results
+from bench.report import failures, fuzzing, page, pictures, readme, results
 
 ROOT: Final = Path(__file__).parents[2]
 PICTURES: Final = Path("docs/pictures")
@@ -25,6 +25,7 @@ def outputs(root: Path) -> dict[Path, str | None]:
     wanted: dict[Path, str | None] = {path.relative_to(root): None for path in (root / PICTURES).glob(OURS)}
     wanted |= {PICTURES / name: text for name, text in drawn.items()}
     wanted[Path(failures.PAGE)] = failures.render(root / "bench" / "results")
+    wanted[Path(fuzzing.PAGE)] = fuzzing.render(root / "bench" / "results")
     wanted[Path(readme.PAGE)] = page.render(found, list(drawn))
     shown = str(PICTURES / "speed-cpu.svg") if "speed-cpu.svg" in drawn else ""
     wanted[Path("README.md")] = between_markers((root / "README.md").read_text("utf-8"), readme.section(found, shown))
