@@ -160,7 +160,7 @@ def test_when_all_services_failed_one_may_come_back_and_else_the_last_failure_is
         (Event.CONNECT_FAILED, Outcome.CONNECT_FAILED),
         ("connect", "b", "fresh"),
         (Event.CONNECT_FAILED, Outcome.CONNECT_TIMEOUT),
-        ("wait", ""),
+        ("wait", None),
         (Event.LATE,),
         ("answer", Outcome.CONNECT_TIMEOUT),
     )
@@ -172,7 +172,7 @@ def test_a_service_that_comes_back_in_time_gets_the_request_that_waits() -> None
         ASKED,
         ("connect", "a", "any"),
         (Event.CONNECT_FAILED, Outcome.CONNECT_FAILED),
-        ("wait", ""),
+        ("wait", None),
         (Event.FREED,),
         ("connect", "a", "any"),
         (Event.ENDED,),
@@ -229,6 +229,14 @@ def test_when_all_are_at_their_caps_the_request_waits_for_whoever_frees_first() 
 )
 def test_a_full_line_and_a_long_wait_are_refused_honestly(event: Event, outcome: Outcome) -> None:
     play(in_front_of(Fleet("a", busy=("a",))), ASKED, ("wait", "m"), (event,), ("refuse", outcome))
+
+
+def test_what_is_known_after_waiting_is_the_answer_not_what_was_thought_before() -> None:
+    fleet = Fleet("a", busy=("a",))
+    machine = in_front_of(fleet)
+    play(machine, ASKED, ("wait", "m"))
+    fleet.names = ()
+    play(machine, (Event.FREED,), ("refuse", Outcome.NO_SERVICE_FOR_MODEL))
 
 
 def test_a_request_that_one_service_rejected_waits_for_the_other_if_that_is_busy() -> None:

@@ -103,7 +103,7 @@ class Driver:
         elif isinstance(command, step.Finish):
             self._finish(command.outcome)
         elif isinstance(command, step.Wait):
-            self._wait(command.line or line_apart(self.plan.ask.model))
+            self._wait(line_apart(self.plan.ask.model) if command.line is None else command.line)
         elif isinstance(command, step.Reconnect):
             assert self._choice is not None
             self._attempt = Attempt(self, self._choice)

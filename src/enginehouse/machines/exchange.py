@@ -86,9 +86,9 @@ class Race(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Nobody can take it now. `line`: where to wait, "" for the line of its model."""
+    """Nobody can take it now. `line`: where to wait; None: apart, because every service of its model has failed it."""
 
-    line: str
+    line: str | None
 
 
 class Refuse(NamedTuple):
@@ -208,7 +208,7 @@ class Exchange:
         assert found is not None
         return Refuse(found)
 
-    def _wait(self, state: State, line: str, instead: Command) -> Command:
+    def _wait(self, state: State, line: str | None, instead: Command) -> Command:
         self.state, self._instead = state, instead
         return Wait(line)
 
@@ -220,6 +220,8 @@ class Exchange:
             return found
         if isinstance(found, Busy):
             return Wait(found.line)
+        if isinstance(found, Refusal) and isinstance(self._instead, Refuse):
+            self._instead = Refuse(found)
         return self._in_vain(outcome, reused)
 
     def _in_vain(self, outcome: Outcome, reused: bool) -> Command:
@@ -264,7 +266,7 @@ class Exchange:
         if found is not None:
             # All were tried. One of them may come back: what happened to it was no verdict on the request.
             self.tried = ()
-            return self._wait(_QUEUED, "", answer)
+            return self._wait(_QUEUED, None, answer)
         self._end()
         return answer
 
