@@ -78,6 +78,24 @@ def test_what_is_sick_is_red_on_a_terminal_that_has_colours(url: str) -> None:
     assert "\x1b[32mup" in seen
 
 
+def test_who_is_ejected_rests_or_starts_slowly_is_told(url: str, answers: dict[str, Any]) -> None:
+    names = ("out", "resting", "back")
+    services = [service(name, healthy=name != "out") for name in names]
+    details = {
+        "out": {"state": "ejected", "reason": "too much", "ejected_for": 27.6},
+        "resting": {"state": "up", "rests_for": 0.7, "slow_start_for": None},
+        "back": {"state": "up", "rests_for": None, "slow_start_for": 3.0},
+    }
+    answers["/services"] = {"services": services, "rejected": []}
+    answers["/stats"] = {"services": services, "details": details}
+    _, seen = run_on_terminal("status", "--router", url, NO_COLOR="1")
+    assert [" ".join(line.split()).split(" m ")[0] for line in seen.splitlines()[2:]] == [
+        "out ejected for 28 s: too much",
+        "resting up, rests",
+        "back up, starts slowly",
+    ]
+
+
 def test_names_from_a_registry_cannot_paint_on_the_terminal(url: str, answers: dict[str, Any]) -> None:
     answers["/services"] = {"services": [service("[red]x[/]", models=["[bold]m"])], "rejected": []}
     assert "[red]x[/]" in run_on_terminal("status", "--router", url, NO_COLOR="1")[1]

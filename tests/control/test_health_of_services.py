@@ -172,8 +172,15 @@ async def test_what_requests_brought_a_service_is_shown_and_until_its_trial_it_i
             assert 30 < told["rests_for"] <= 40
             running.shared.put(slot, Standing(2, now, now + 60))
             assert await running.healthy() == set()
+            assert (await running.details("one"))["state"] == "ejected"
             running.shared.readmit(slot)
             assert await running.healthy() == {"one"}
+            assert running.shared.latest_ejection[0] > now
+
+            async def is_settled() -> bool:
+                return running.shared.latest_ejection[0] == 0.0
+
+            await until(is_settled, "workers need not look more closely any more")
 
 
 async def test_a_late_failure_of_another_service_in_the_slot_is_nobodys_fault(short_dir: Path, tmp_path: Path) -> None:

@@ -78,6 +78,19 @@ def test_the_one_look_tells_of_everything_that_concerns_choosing(changes: list[t
     assert shared.latest_ejection[0] == max(until for _, until in changes)
 
 
+def test_what_ended_early_is_settled_and_what_was_missed_is_made_up_for(shared: Shared) -> None:
+    shared.put(1, Standing(1, 500.0))
+    shared.put(2, Standing(slow_until=80.0))
+    shared.rest(3, 90.0)
+    shared.readmit(1)
+    assert shared.latest_ejection[0] == 500.0
+    shared.settle()
+    assert shared.latest_ejection[0] == 90.0
+    shared.latest_ejection[0] = 0.0
+    shared.settle()
+    assert shared.latest_ejection[0] == 90.0
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 2**64 - 1), st.integers(0, CONTROL_SLOT), st.integers(0, 2**32 - 1)), max_size=50)
 )

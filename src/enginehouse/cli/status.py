@@ -105,7 +105,10 @@ def _health(service: dict[str, Any], detail: dict[str, Any]) -> Any:
 
     state = str(detail.get("state") or ("up" if service.get("healthy") else "down"))
     if service.get("healthy"):
-        return Text(state, "green")
+        now = "rests" if detail.get("rests_for") else "starts slowly" if detail.get("slow_start_for") else ""
+        return Text(f"{state}, {now}" if now else state, "green")
+    if state == "ejected" and detail.get("ejected_for"):
+        state += f" for {detail['ejected_for']:.0f} s"
     reason = str(detail.get("reason") or "")
     return Text(f"{state}: {reason}" if reason else state, "red" if state == "down" else "yellow")
 

@@ -228,10 +228,11 @@ class Control:
                 self._informed.set()
 
     async def keep_tidy(self) -> None:
-        """End grace periods, forget counts of services that are gone, look names up again."""
+        """End grace periods, forget ejections and counts of what is over, look names up again."""
         resolved = time.monotonic()
         while True:
             await asyncio.sleep(EXPIRE_INTERVAL)
+            self._shared.settle()
             now, before = time.monotonic(), self.roster.entries.keys() | set()
             self.roster.expire(now)
             if before != self.roster.entries.keys():

@@ -46,8 +46,11 @@ class Views:
         """Control's verdict, which the workers have been told of: who sees a model here can ask for it. And no worker
         has ejected it, or waits for the trial that shows how it does."""
         told = entry.up and self._publisher.tells_of(entry.slot, entry.generation)
+        return told and not self._is_ejected(entry)
+
+    def _is_ejected(self, entry: Entry) -> bool:
         standing, now = self._shared.standing(entry.slot), self._clock()
-        return told and standing.ejected_until <= now and standing.undecided_until <= now
+        return max(standing.ejected_until, standing.undecided_until) > now
 
     def health(self, status: str) -> dict[str, Any]:
         """`GET /health` ("healthy") and `GET /status` ("running")."""
@@ -166,12 +169,12 @@ class Views:
 
     def _details(self, entry: Entry) -> dict[str, Any]:
         missing = self._roster.missing_since(entry)
-        reason = entry.health.reason
-        if entry.up and not self.is_healthy(entry):
-            reason = reason or TOO_MANY
+        state, reason = entry.health.state, entry.health.reason
+        if entry.up and self._is_ejected(entry):
+            state, reason = State.EJECTED, reason or TOO_MANY
         return {
             "source": entry.source,
-            "state": entry.health.state.value,
+            "state": state.value,
             "reason": reason or entry.note,
             "in_flight": self._shared.load(entry.slot),
             "addresses": entry.addresses,

@@ -161,6 +161,17 @@ class Shared:
         self.rest_until[slot] = 0.0
         self.put(slot, Standing())
 
+    def settle(self) -> None:
+        """Set `latest_ejection` to what holds now: it is only ever raised by others, also for what has ended early.
+
+        For one process to call now and then; should it miss what another one writes at that very moment, the next call
+        makes up for it.
+        """
+        before = self.latest_ejection[0]
+        latest = max([max(part.tolist()) for part in (self.ejected_until, self.rest_until, self.slow_until)])
+        if self.latest_ejection[0] == before != latest:
+            self.latest_ejection[0] = latest
+
     def _stir(self, until: float) -> None:
         if until > self.latest_ejection[0]:
             self.latest_ejection[0] = until
