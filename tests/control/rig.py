@@ -45,19 +45,28 @@ class House:
         self.session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.api_path)))
         self._access = access
         self._task: asyncio.Task[None] | None = None
+        self._copies: list[socket.socket] = []
 
     def start(self) -> None:
         """Start control on the sockets that listen all the time."""
-        config = self.config
-        self._task = asyncio.create_task(
+        self._task = self._run()
+
+    def start_successor(self, ready: Callable[[], None]) -> asyncio.Task[None]:
+        """Another control beside it, on the same sockets, which serves when it knows everything."""
+        return self._run(ready)
+
+    def _run(self, ready: Callable[[], None] | None = None) -> asyncio.Task[None]:
+        config, copies = self.config, (self.api.dup(), self.wire.dup())
+        self._copies += copies
+        return asyncio.create_task(
             run(
                 config,
-                self.api.dup(),
-                self.wire.dup(),
+                *copies,
                 self.shared,
                 lambda session: RegistryClient(config.registry_url, "", session),
                 no_feed=FeedUnsupported,
                 access=self._access,
+                ready=ready,
             )
         )
 
@@ -74,8 +83,8 @@ class House:
     async def close(self) -> None:
         await self.end()
         await self.session.close()
-        self.api.close()
-        self.wire.close()
+        for listener in (self.api, self.wire, *self._copies):
+            listener.close()
 
     async def get(self, path: str, method: str = "GET") -> tuple[int, Any]:
         """Status and JSON of one request to the API."""

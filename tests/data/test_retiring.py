@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet
 from enginehouse.core.shared import SIZE, Shared, WorkerState
@@ -160,11 +162,13 @@ async def test_a_stream_is_cut_at_the_reload_timeout_and_sooner_when_the_router_
             await house.ended()
 
 
-async def test_a_successor_accepts_nobody_before_it_has_a_fleet_however_long_that_takes() -> None:
+async def test_a_successor_accepts_nobody_before_it_has_a_fleet_however_long_that_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST_FLEET", 0.01)
     async with living(Engine("a", plain), fleet=False) as house:
         client = await house.client()
         await client.send(post())
-        house.later = 10 * module.FIRST_FLEET
         await asyncio.sleep(module.SWEEP)
         assert not house.serves.is_set()
         assert house.shared.states[0] == WorkerState.ABSENT
