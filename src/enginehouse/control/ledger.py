@@ -6,6 +6,7 @@ the sums again with the first reports. May not live here: transport (`publisher`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -50,6 +51,8 @@ class Ledger:
     def __init__(self) -> None:
         self._gone: dict[Key, Count] = {}
         self._last: dict[int, tuple[int, dict[Key, ServiceCount]]] = {}
+        self._tallies: dict[int, dict[str, int]] = {}
+        self._tallied = Counter[str]()
 
     def add(self, report: Report) -> None:
         """Take a worker's report; a new epoch, or counts that begin anew, are added to what it counted before."""
@@ -57,13 +60,22 @@ class Ledger:
         if epoch != report.epoch:
             for key, count in last.items():
                 self._fold(key, count)
+            self._tallied.update(self._tallies.get(report.worker, {}))
             last = {}
+        self._tallies[report.worker] = report.tally
         for count in report.counts:
             key = (count.slot, count.generation)
             if (before := last.get(key)) is not None and count.requests < before.requests:
                 self._fold(key, before)
             last[key] = count
         self._last[report.worker] = (report.epoch, last)
+
+    def tally(self) -> dict[str, int]:
+        """What all workers did so that clients did not see a failure, by name."""
+        total = Counter(self._tallied)
+        for tally in self._tallies.values():
+            total.update(tally)
+        return dict(total)
 
     def total(self, slot: int, generation: int) -> Count:
         """Sums of one service."""

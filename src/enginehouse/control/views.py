@@ -77,7 +77,7 @@ class Views:
 
     def stats(self) -> dict[str, Any]:
         """`GET /stats`; `details` tells per service why, `workers` which fleet each worker has of which newest one,
-        `waiting` how many requests wait for a service."""
+        `waiting` how many requests wait for a service, `mended` what was done so that clients saw no failure."""
         services = self._services()
         return {
             "total_services": len(services),
@@ -89,6 +89,7 @@ class Views:
             "workers": [{"worker": worker, "fleet_version": version} for worker, version in self._publisher.workers],
             "synced": self._roster.synced,
             "waiting": sum(self._shared.waiting),
+            "mended": self._ledger.tally(),
         }
 
     def models(self) -> dict[str, Any]:

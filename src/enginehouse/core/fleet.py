@@ -89,6 +89,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     fleet_version: int
     counts: tuple[ServiceCount, ...] = ()
     failures: tuple[Failure, ...] = ()
+    tally: dict[str, int] = {}
+    """What was done so that clients did not see a failure: counts by name since the worker started."""
 
 
 #: Frames on the wire: 4 bytes little-endian length, then msgpack. A longer frame is a bug and closes the wire.

@@ -184,7 +184,7 @@ class Counters:
         if bad:
             self._health.compare(now)
 
-    def report(self, epoch: int, fleet_version: int) -> Report:
+    def report(self, epoch: int, fleet_version: int, tally: dict[str, int] | None = None) -> Report:
         """Everything so far, and the failures since the last report."""
         counts = tuple(
             ServiceCount(
@@ -202,7 +202,14 @@ class Counters:
         )
         failures, self._failures = tuple(self._failures), []
         self.changed = False
-        return Report(worker=self._index, epoch=epoch, fleet_version=fleet_version, counts=counts, failures=failures)
+        return Report(
+            worker=self._index,
+            epoch=epoch,
+            fleet_version=fleet_version,
+            counts=counts,
+            failures=failures,
+            tally=tally or {},
+        )
 
     def use(self, services: dict[int, Service]) -> None:
         """A new fleet, by slot. Counts of incarnations that are gone are dropped, so that the table stays bounded."""

@@ -109,6 +109,7 @@ class Driver:
             self._attempt = Attempt(self, self._choice)
             self._attempt.open(True)
         elif isinstance(command, step.Race):
+            self.worker.tally.hedged += 1
             self._rival = Attempt(self, command.choice)
             self._rival.open(False)
         elif isinstance(command, step.Refuse):
@@ -124,6 +125,8 @@ class Driver:
     def _connect(self, command: step.Connect) -> None:
         """Begin an attempt, after a back-off if others rejected the request."""
         self._choice = command.choice
+        if self._exchange.attempts > 1:
+            self.worker.tally.repeated += 1
         attempt = self._attempt = Attempt(self, command.choice)
         if command.rejections:
             attempt.open_after(backoff(command.rejections, self.worker.rng), command.fresh)
@@ -137,7 +140,10 @@ class Driver:
         self._waits_since, self._line = now, line
         position = room.join(line, self, client_of(self.worker, self.request), now, self._waited)
         self._position = self._position or position
-        if not position:
+        if position:
+            self.worker.tally.waited += 1
+        else:
+            self.worker.tally.turned_away += 1
             self.woken(Event.TURNED_AWAY)
 
     def _stop_waiting(self) -> None:
@@ -151,6 +157,8 @@ class Driver:
             command = self._exchange.handle(event)
             if isinstance(command, step.Wait) and command.line == self._line:
                 return False
+            if event is Event.LATE:
+                self.worker.tally.late += 1
             self._stop_waiting()
             self._do(command)
         except Exception as error:  # a bug costs this request only, not those behind it
