@@ -350,6 +350,16 @@ def test_a_service_that_answers_5xx_far_more_often_than_the_others_is_put_out() 
     }
 
 
+def test_where_requests_fail_the_next_sweep_compares_and_not_the_next_second() -> None:
+    house = House(2)
+    house.tick()
+    house.traffic(0, 40, 40)
+    house.traffic(1, 40, 0)
+    house.now += TICK / 4
+    house.workers[0].tick(house.now)
+    assert house.candidates() == [1]
+
+
 def test_what_the_workers_saw_is_added_up() -> None:
     house = House(2)
     half = LEAST // 2

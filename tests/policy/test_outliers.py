@@ -77,15 +77,17 @@ def test_an_outlier_fails_more_often_than_all_together_and_never_are_all_outlier
         assert tallies[key][1] / tallies[key][0] > failed / ended
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans()), max_size=60))
-def test_a_window_is_the_sum_of_its_last_ticks(steps: list[tuple[int, int, bool]]) -> None:
-    window, counted, kept = Window(), Tally(0, 0), list[tuple[int, int]]()
-    for ended, failed, clear in steps:
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.sampled_from(["", "tick", "clear"])), max_size=60))
+def test_a_window_is_the_sum_of_its_last_ticks_and_of_what_came_since(steps: list[tuple[int, int, str]]) -> None:
+    window, counted, running, kept = Window(), Tally(0, 0), Tally(0, 0), list[Tally]()
+    for ended, failed, what in steps:
         counted = Tally(counted.ended + ended, counted.failed + failed)
-        if clear:
+        running = Tally(running.ended + ended, running.failed + failed)
+        if what == "clear":
             window.clear(counted)
-            kept = []
-        else:
-            kept = [*kept, (ended, failed)][-TICKS:]
-            assert window.tick(counted) == window.total
-        assert window.total == (sum(k[0] for k in kept), sum(k[1] for k in kept))
+            kept, running = [], Tally(0, 0)
+        elif what == "tick":
+            window.tick(counted)
+            kept, running = [*kept, running][-TICKS:], Tally(0, 0)
+        whole = [*kept, running]
+        assert window.total(counted) == (sum(k.ended for k in whole), sum(k.failed for k in whole))

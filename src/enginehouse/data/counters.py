@@ -35,6 +35,7 @@ class _Count:
         "first_byte_seconds",
         "generation",
         "neutral",
+        "noted",
         "rejections",
         "requests",
         "window",
@@ -52,6 +53,7 @@ class _Count:
         self.neutral = 0
         """Requests that ended without showing how the service does."""
         self.window = Window()
+        self.noted = Tally(0, 0)
 
     def tally(self) -> Tally:
         """Requests that showed how the service does, and those that showed it badly."""
@@ -71,6 +73,8 @@ class Counters:
         self._clock = clock
         self._health = PassiveHealth(shared, config, clock, self._ejected)
         self._ticked = 0.0
+        self._bad = False
+        """Something failed since the services were compared."""
         self.trials = self._health.trials
         """Slots of the services that this worker has on trial; mostly empty, for one look to tell."""
         self.row = shared.loads[index]
@@ -111,6 +115,7 @@ class Counters:
         if outcome is _ANSWERED:
             if failed:
                 count.failed += 1
+                self._bad = True
             elif self._streaks[slot]:
                 self._streaks[slot] = 0
             if self.trials and slot in self.trials:
@@ -120,6 +125,7 @@ class Counters:
             self._tell(service, outcome.value)
             if charge:
                 count.errors += 1
+                self._bad = True
                 self._health.blamed(service, now)
             else:
                 count.neutral += 1
@@ -143,6 +149,7 @@ class Counters:
             count = self._count(service)
             count.errors += 1
             count.neutral -= 1
+            self._bad = True
             self._health.blamed(service, now)
 
     def release_uncounted(self, service: Service) -> None:
@@ -162,25 +169,28 @@ class Counters:
     # -- the sweep, reports, fleets ------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Called with every sweep: once a second, compare the services' shares of failures.
+        """Called with every sweep: where requests fail, and once a second, compare the services' shares of failures.
 
         Every worker notes in the shared memory what it saw, and looks at what all saw if it saw a failure itself.
         """
-        if now - self._ticked < TICK:
+        ticks = now - self._ticked >= TICK
+        if not (ticks or self._bad):
             return
-        self._ticked = now
+        if ticks:
+            self._ticked = now
+        bad, self._bad = self._bad, False
         undecided_until = self._shared.undecided_until
-        bad = False
         for slot, count in self._counts.items():
-            window = count.window
-            before = window.total
+            tally = count.tally()
             if undecided_until[slot] > now:
-                window.clear(count.tally())
-            else:
-                window.tick(count.tally())
-            if window.total != before:
-                self._shared.note(self._index, slot, window.total.ended, window.total.failed)
-            bad = bad or window.total.failed > 0
+                count.window.clear(tally)
+            elif ticks:
+                count.window.tick(tally)
+            noted = count.window.total(tally)
+            if noted != count.noted:
+                count.noted = noted
+                self._shared.note(self._index, slot, noted.ended, noted.failed)
+            bad = bad or noted.failed > 0
         if bad:
             self._health.compare(now)
 

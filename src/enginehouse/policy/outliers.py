@@ -28,28 +28,27 @@ class Tally(NamedTuple):
 
 
 class Window:
-    """The last `TICKS` ticks of one service, out of counts that only grow."""
+    """The last `TICKS` ticks of one service and the one that runs, out of counts that only grow."""
 
-    __slots__ = ("_seen", "_ticks", "total")
+    __slots__ = ("_marks",)
 
     def __init__(self) -> None:
-        self._seen = Tally(0, 0)
-        self._ticks: deque[Tally] = deque()
-        self.total = Tally(0, 0)
+        self._marks: deque[Tally] = deque((Tally(0, 0),), TICKS + 1)
+        """Counts at the beginning of the window and at the end of each tick in it."""
 
-    def tick(self, counted: Tally) -> Tally:
-        """A tick is over; `counted` is everything up to now. Returns the sums of the window."""
-        new = Tally(counted.ended - self._seen.ended, counted.failed - self._seen.failed)
-        old = self._ticks.popleft() if len(self._ticks) >= TICKS else Tally(0, 0)
-        self._ticks.append(new)
-        self._seen = counted
-        self.total = Tally(self.total.ended + new.ended - old.ended, self.total.failed + new.failed - old.failed)
-        return self.total
+    def tick(self, counted: Tally) -> None:
+        """A tick is over; `counted` is everything up to now."""
+        self._marks.append(counted)
+
+    def total(self, counted: Tally) -> Tally:
+        """What ended within the window; `counted` is everything up to now."""
+        first = self._marks[0]
+        return Tally(counted.ended - first.ended, counted.failed - first.failed)
 
     def clear(self, counted: Tally) -> None:
         """What was up to now is dealt with."""
-        self._ticks.clear()
-        self._seen, self.total = counted, Tally(0, 0)
+        self._marks.clear()
+        self._marks.append(counted)
 
 
 def outliers(tallies: Mapping[int, Tally], margin: float) -> list[int]:
