@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from bench.chaos.client import fetch
 from bench.chaos.faults import Fault
 from bench.chaos.processes import Part, kill, send, until
@@ -23,6 +25,8 @@ from bench.proxy.processes import BenchError
 BLOCK = 4096
 #: More than the disk of the lab has: it never ends by itself then.
 MOST = 64 << 20
+#: Records that may fit into what the journal had already.
+MOST_RECORDS = 200
 
 
 class PartFault(Fault):
@@ -170,7 +174,7 @@ class FullDisk(Fault):
         # The disk is mounted for the house alone: seen from here it is below the root directory of its processes.
         (registry,) = self.house.pids("registry")
         self._filler = Path(f"/proc/{registry}/root{self.house.disk}/filler")
-        if not self._fill(self._filler):
+        if not self._fill(self._filler) or not await self._refuses():
             raise BenchError("the disk of the registry does not get full")
         kill(self.house.pids("engine", "a"))
 
@@ -181,6 +185,15 @@ class FullDisk(Fault):
                 filler.write(bytes(BLOCK))
             return False
         return True
+
+    async def _refuses(self) -> bool:
+        """Whether the registry says that it can write nothing down: its journal may have some room of its own left."""
+        for number in range(MOST_RECORDS):
+            told = {"name": f"filler-{number}", "host": "127.0.0.1", "port": 1, "metadata": {"filler": "x" * BLOCK}}
+            status, _ = await fetch(self.house.registry_port, "/services", msgspec.json.encode(told))
+            if status == 503:
+                return True
+        return False
 
     async def remove(self) -> None:
         assert self._filler
