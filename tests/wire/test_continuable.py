@@ -118,6 +118,7 @@ def test_a_completion_without_a_limit_is_not_continued_for_engines_differ_in_wha
         ([HI, HALF], {"continue_final_message": True}, True),
         ([HI, {"role": "assistant", "content": [{"type": "text", "text": "half"}]}], GO_ON, False),
         ([HI, {"role": "assistant", "content": None}], GO_ON, False),
+        ([HI, {**HALF, "tool_calls": [{"id": "x"}]}], GO_ON, False),
         ([HI, HALF, HI], {}, True),
         ([HI], GO_ON, False),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}], {}, True),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from enginehouse.wire import events
 from enginehouse.wire.resume import Kind, Partial, read_partial
+from enginehouse.wire.resumed import closing
 from tests.wire.streams import STYLES, Engine
 
 BODY = b'{"messages":[{"role":"user","content":"hi"}],"stream":true}'
@@ -67,6 +68,46 @@ def test_engines_that_count_in_every_event_are_believed() -> None:
     partial = read(event(usage={**usage, "completion_tokens": 3}), event(usage=usage))
     assert partial
     assert (partial.tokens, partial.usage, partial.usage_sent) == (8, usage, False)
+    partial = read(
+        event(usage=usage), event(usage=usage), event({"content": "\n"}, usage={**usage, "completion_tokens": 0})
+    )
+    assert partial
+    assert (partial.tokens, partial.known_tokens) == (0, 0)
+
+
+def test_an_event_that_tells_the_usage_only_is_the_last_but_the_end() -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13}
+    last = b"data: %b\n\n" % json.dumps({"choices": [], "usage": usage}).encode()
+    partial = read(event(), event({}, "stop"), last)
+    assert partial
+    assert partial.usage_sent
+    partial.wants_usage = True
+    assert closing(Kind.CHAT, partial) == b"data: [DONE]\n\n"
+    partial.usage_sent = False
+    assert closing(Kind.CHAT, partial).count(b'"usage"') == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "text", "reason"),
+    [
+        (event().replace(b'"a"', b'"b", "role": "assistant"'), "ab", ""),
+        (event().replace(b'"a"', b'"b", "tool_calls": [], "refusal": null'), "ab", ""),
+        (event().replace(b'"finish_reason": null', b'"finish_reason": "xy"'), "aa", "xy"),
+        (event().replace(b'"content": "a"', b'"content" : "b"'), "ab", ""),
+        (event().replace(b"data: ", b"data: \ndata:"), "aa", ""),
+        (b": hm\n" + event(), "aa", ""),
+        (event(timings={"text": "z"}), "aa", ""),
+        (event().replace(b'{"id"', b'{"timings": {"content": "z"}, "id"'), "aa", ""),
+    ],
+)
+def test_an_event_that_differs_from_the_one_before_it_is_read_for_itself(second: bytes, text: str, reason: str) -> None:
+    partial = read(event(), second)
+    assert partial
+    assert (partial.text, partial.finish_reason) == (text, reason)
+    if not reason:
+        again = read(event(), second, second, second.replace(b'"a"', b'"c"'), event())
+        assert again
+        assert again.text == text + text[1] + (text[1] if b'"a"' not in second else "c") + "a"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +157,7 @@ def test_a_text_that_ends_within_a_character_is_not_gone_on_with() -> None:
 
 def test_text_behind_a_finish_reason_is_not_understood() -> None:
     assert read(event(reason="stop"), event()) is None
+    assert read(event(reason="stop"), event(reason="stop")) is None
 
 
 def test_an_event_that_looks_like_the_one_before_it_is_read_like_any_other() -> None:

@@ -107,9 +107,9 @@ def test_comments_pass_and_the_first_one_is_ours() -> None:
 
 
 def test_a_stream_of_which_the_client_has_nothing_is_passed_on_as_it_is() -> None:
-    parts = event({"tool_calls": [1]}) + b'data: {"choices":[{"index":1}], "id":"q"}\n\n' + DONE + b"surplus"
+    parts = event({"tool_calls": [1]}) + b'data: {"choices":[{"index":1}], "id":"q"}\n\n' + DONE
     spliced = Splicer(Kind.CHAT, Partial())
-    assert spliced.feed(parts) == COMMENT + parts.removesuffix(b"surplus")
+    assert spliced.feed(parts + event()) == COMMENT + parts
     assert spliced.finished
     assert spliced.feed(event()) == b""
 
@@ -132,7 +132,7 @@ def test_a_stream_of_which_the_client_has_nothing_is_passed_on_as_it_is() -> Non
         event({"reasoning_content": "hm"}),
         event({}, "abort"),
         DONE,
-        b"data: " + b"x" * 5_000_000,
+        b'data: {"error":{"message":"no"},"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n',
     ],
 )
 def test_a_stream_of_another_shape_fails_and_what_came_before_stays(wrong: bytes) -> None:
@@ -141,3 +141,17 @@ def test_a_stream_of_another_shape_fails_and_what_came_before_stays(wrong: bytes
     assert spliced.failed
     assert not spliced.finished
     assert spliced.feed(event()) == b""
+
+
+def test_an_event_that_does_not_end_fails() -> None:
+    spliced = splicer()
+    spliced.feed(b"data: " + b"x" * 1_000_000)
+    assert not spliced.failed
+    spliced.feed(b"x" * 100_000)
+    assert spliced.failed
+
+
+def test_where_there_is_no_text_yet_there_may_be_reasoning() -> None:
+    spliced = splicer(text="", tokens=0)
+    assert len(told(spliced.feed(event({"reasoning_content": "hm"})))) == 1
+    assert not spliced.failed

@@ -110,7 +110,7 @@ def _allowed(name: str, value: object) -> bool:
     if value is None or name == "messages":
         return True
     if name in _ONLY:
-        return value in _ONLY[name] and value is not False
+        return value in _ONLY[name]
     return not value or (name not in _NEVER and not name.startswith("guided_"))
 
 

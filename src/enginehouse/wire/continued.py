@@ -82,16 +82,15 @@ def _limits(body: bytes, spots: dict[str, tuple[int, int]], partial: Partial) ->
     told = partial.known_tokens
     if not told:
         return {}
-    return {name: b"%d" % max(value - told, 0 if name in _LEAST else 1) for name, value in given.items()}
+    return {name: b"%d" % max(value - told, 0) for name, value in given.items()}
 
 
 def _in_messages(body: bytes, spots: dict[str, tuple[int, int]], known: str) -> _Edit:
     """The text as a last message, or behind that of the last one where the client asked to go on with it."""
     start, end = spots["messages"]
     if not _is_true(body, spots, "continue_final_message"):
-        message = b'{"role":"assistant","content":"%b"}' % _inside(known)
-        comma = b"," if _RAWS.decode(memoryview(body)[start:end]) else b""
-        return _Edit(end - 1, end - 1, comma + message)
+        message = b',{"role":"assistant","content":"%b"}' % _inside(known)
+        return _Edit(end - 1, end - 1, message)
     at = _last_content(body, start, end)
     return _Edit(at, at, _inside(known))
 

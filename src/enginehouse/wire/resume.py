@@ -89,7 +89,7 @@ def read_partial(kind: Kind, body: bytes, raw: bytes) -> Partial | None:
     whole, rest = events.split(raw)
     if rest:
         return None
-    told = [event for event in whole if not event.startswith(b":") and events.data_of(event) is not None]
+    told = [event for event in whole if event.startswith(b"data:") or events.data_of(event) is not None]
     if not told:
         return Partial()
     try:
@@ -117,7 +117,9 @@ class _Frame(NamedTuple):
     after: bytes
 
 
-#: The text of an event, without its quotes. Within a text the quotes of such a name would be escaped.
+#: The name of the text; within a text its quotes would be escaped.
+_NAME = re.compile(rb'"(?:content|text)"')
+#: The text of an event, without its quotes.
 _TEXT = re.compile(rb'"(?:content|text)": ?"((?:[^"\\]|\\.)*+)"')
 #: What may stand between the quotes of a JSON string.
 _INSIDE = re.compile(rb'(?:[^"\\\x00-\x1f]|\\.)*+')
@@ -149,7 +151,7 @@ class _Reading:
             return ""
         before, after = self._frame
         end = len(event) - len(after)
-        if end < len(before) or not event.startswith(before) or not event.endswith(after):
+        if not event.startswith(before) or not event.endswith(after):
             return ""
         inside = event[len(before) : end]
         return _STRING.decode(b'"%b"' % inside) if _INSIDE.fullmatch(inside) else ""
@@ -189,7 +191,7 @@ class _Reading:
             partial.role_sent = True
         if reason is not None:
             partial.finish_reason = reason
-        return bool(piece) and reason is None and role is None
+        return bool(piece) and reason is None
 
     def _add(self, piece: str) -> None:
         """Add a piece of text, which is one token as far as is known."""
@@ -200,11 +202,10 @@ class _Reading:
 
 def _frame(event: bytes) -> _Frame | None:
     """What stands around the text of an event; None where it cannot be told for sure."""
-    found = list(_TEXT.finditer(event))
-    if len(found) != 1 or event.count(b"\n") != 2 or not event.startswith(b"data:") or not event.endswith(b"\n\n"):
+    found = _TEXT.search(event)
+    if found is None or len(_NAME.findall(event)) != 1:
         return None
-    start, end = found[0].span(1)
-    return _Frame(event[:start], event[end:])
+    return _Frame(event[: found.start(1)], event[found.end(1) :])
 
 
 def text_of(choice: dict[str, Any]) -> str | None:
