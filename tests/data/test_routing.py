@@ -28,7 +28,7 @@ def served_by(answer: Answer) -> str | None:
 
 async def test_until_the_first_sync_a_refusal_is_retryable() -> None:
     """Trap: "never seen this model" is not known at boot."""
-    async with rig(Engine("a", plain)) as house:
+    async with rig(Engine("a", plain), queue_timeout=0.05) as house:
         house.worker.use_fleet(Fleet(version=2, synced=False))
         answer = await house.ask(post(b'{"model":"new"}'))
         assert answer.status == 503
@@ -53,7 +53,7 @@ async def test_unknown_model_status_turns_it_into_openais_404() -> None:
 
 
 async def test_a_model_that_is_known_but_not_served_now_is_a_retryable_503() -> None:
-    async with rig(Engine("a", plain)) as house:
+    async with rig(Engine("a", plain), queue_timeout=0.05) as house:
         answer = await house.ask(post(b'{"model":"gone"}'))
         assert (answer.status, error_of(answer)["code"]) == (503, "server_is_overloaded")
         assert answer.header("retry-after") is not None

@@ -53,13 +53,13 @@ def ask(say: str = "", key: str = "", model: str | None = "m") -> bytes:
 
 async def asked(house: Rig, *requests: bytes) -> list[Client]:
     """One client for each request, which has reached the worker before the next one is sent."""
-    clients = []
+    clients: list[Client] = []
+    before = waiting(house) + house.load()
     for request in requests:
         client = await house.client()
-        before = len(house.worker.room._places) + house.load()
         await client.send(request)
-        await until(lambda before=before: len(house.worker.room._places) + house.load() == before + 1)
         clients.append(client)
+        await until(lambda: waiting(house) + house.load() == before + len(clients))
     return clients
 
 
