@@ -45,7 +45,7 @@ async def logged(tmp_path: Path, *scripts: Script | Engine, **settings: Any) -> 
     """A worker with an access log, in front of engines `a`, `b`, … that follow these scripts."""
     path = tmp_path / "access.log"
     engines = [one if isinstance(one, Engine) else Engine("abc"[number], one) for number, one in enumerate(scripts)]
-    async with rig(*engines, access_log=str(path), **settings) as house:
+    async with rig(*engines, access_log=str(path), **{"queue_timeout": 0.05} | settings) as house:
         try:
             yield Log(path, house)
         finally:
