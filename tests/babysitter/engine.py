@@ -90,7 +90,7 @@ def on_term(number: int, frame: object) -> None:
     if OPTIONS["registered_at"]:
         try:
             with urllib.request.urlopen(OPTIONS["registered_at"], timeout=5) as answer:
-                note(f"registered {answer.status}")
+                note(f"registered {json.load(answer)['status']}")
         except urllib.error.HTTPError as error:
             note(f"registered {error.code}")
     if OPTIONS["deaf"] > 0:

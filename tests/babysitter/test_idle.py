@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from enginehouse.babysitter import idle
 from enginehouse.babysitter.idle import connections, is_idle, requests
 
 
@@ -56,6 +57,19 @@ def test_connections_over_ipv6_are_counted() -> None:
 
 def test_a_system_that_does_not_tell_connections_says_so() -> None:
     assert connections(80, (Path("/nowhere/tcp"),)) is None
+
+
+def test_while_the_router_has_something_left_an_engine_is_not_idle_and_without_connections_to_count_its_word_is_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobody = 1  # a port that nobody listens on
+    for metrics in ("", "llamacpp:requests_processing 0\n"):
+        assert not is_idle(metrics, nobody, drained=False)
+        assert is_idle(metrics, nobody, drained=True)
+        assert is_idle(metrics, nobody, drained=None)
+    assert not is_idle("llamacpp:requests_processing 1\n", nobody, drained=True), "a client that came past the router"
+    monkeypatch.setattr(idle, "connections", lambda _: None)  # a system that does not tell
+    assert [is_idle("", nobody, drained=word) for word in (False, None, True)] == [False, False, True]
 
 
 def test_an_engine_that_tells_of_no_request_is_idle_whoever_is_connected() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
+from aiohttp import web
 
 from enginehouse.babysitter import keeper
 from enginehouse.babysitter.main import run
@@ -23,6 +24,7 @@ from enginehouse.core.config.base import from_mapping
 from tests.babysitter.conftest import Start
 from tests.babysitter.house import DEADLINE, Registry, alive, engine_args, get, gone, until
 from tests.ports import Ports
+from tests.registry.running import stub
 
 
 def journal(tmp_path: Path) -> list[str]:
@@ -64,19 +66,16 @@ async def test_sigint_does_the_same(start: Start, registry: Registry, tmp_path: 
         await gone(pids(tmp_path))
 
 
-async def test_the_engine_is_deregistered_before_it_is_terminated_and_terminated_twice_before_it_is_killed(
+async def test_the_engine_gets_no_requests_when_it_is_terminated_and_is_terminated_twice_before_it_is_killed(
     start: Start, registry: Registry, tmp_path: Path
 ) -> None:
     asked = f"{registry.url}/services/demo-server"
     async with start(registry, deaf=9, registered_at=asked) as sitter:
         await registry.has("demo-server")
         assert await sitter.stop() == 0
-    assert [line for line in journal(tmp_path) if line.startswith(("signal", "registered"))] == [
-        "signal 15",
-        "registered 404",
-        "signal 15",
-        "registered 404",
-    ]
+    told = [line for line in journal(tmp_path) if line.startswith(("signal", "registered"))]
+    assert told[1] in ("registered draining", "registered 404")
+    assert [told[0], *told[2:]] == ["signal 15", "signal 15", "registered 404"]
     assert "killed, it did not stop in time" in sitter.text
     assert "SIGKILL" in sitter.text
 
@@ -102,6 +101,58 @@ async def test_a_request_that_runs_when_the_babysitter_is_stopped_is_answered_to
             rest = await response.content.read()
         assert rest.endswith(b"data: [DONE]\n\n")
         assert await sitter.ended() == 0
+
+
+async def test_an_engine_that_is_stopped_is_draining_until_its_last_answer_and_then_gone(
+    start: Start, registry: Registry
+) -> None:
+    async with start(registry, sim={"models": ["m"], "time_per_token": 0.2, "tokens": 16}) as sitter:
+        await registry.has("demo-server")
+        ask = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 16}
+        url = f"http://127.0.0.1:{sitter.config['port']}/v1/chat/completions"
+        async with aiohttp.ClientSession() as session, session.post(url, json=ask) as response:
+            await response.content.readany()
+            sitter.process.send_signal(signal.SIGTERM)
+
+            async def draining() -> bool:
+                service = await registry.service("demo-server")
+                return service is not None and (service["status"], service["is_healthy"]) == ("draining", False)
+
+            await until("its draining", draining)
+            assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
+        await registry.lacks("demo-server")
+        assert await sitter.ended() == 0
+
+
+async def test_an_engine_is_not_stopped_before_the_router_has_nothing_left_for_it(start: Start) -> None:
+    """A request may be on its way, or wait in the router, of which the engine does not know."""
+    looks = 0
+
+    async def router(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal looks
+        assert request.path == "/services"
+        looks += 1
+        listed = [{"name": "other-server", "drained": True}, {"name": "demo-server", "drained": looks > 5}]
+        return web.json_response({"services": listed})
+
+    async with stub(router) as port, start(more={"router_url": f"http://127.0.0.1:{port}/"}) as sitter:
+        await sitter.becomes("healthy")
+        assert await sitter.stop() == 0
+        assert looks == 7, "twice in a row it had nothing left"
+
+
+@pytest.mark.parametrize("says", [{"services": []}, {"services": 3}, [], "no JSON"])
+async def test_a_router_that_does_not_know_the_engine_keeps_nobody_waiting(start: Start, says: object) -> None:
+    async def router(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=says) if isinstance(says, str) else web.json_response(says)
+
+    limits = {"drain_timeout": 600.0}
+    async with (
+        stub(router) as port,
+        start(more={"router_url": f"http://127.0.0.1:{port}"}, babysitter=limits) as sitter,
+    ):
+        await sitter.becomes("healthy")
+        assert await sitter.stop() == 0
 
 
 async def test_an_idle_engine_is_not_kept_waiting_for_the_drain_timeout(start: Start) -> None:

@@ -17,6 +17,8 @@ import enum
 from collections.abc import Callable
 from typing import NamedTuple
 
+from enginehouse.core.record import DRAINING
+
 #: Seconds until the probe after a failed one; grows by `GROWTH` with each further failure, up to the usual interval.
 FIRST_DELAY = 0.5
 #: A service is found again at the latest after half the time it was away.
@@ -183,7 +185,8 @@ class Health:
     def _withdraw(self, event: Event, now: float) -> list[Command]:
         assert isinstance(event, Withdrawn)
         self.state, self.failures = State.WITHDRAWN, 0
-        self.reason = f"registered with status {event.status!r}"
+        drained = event.status == DRAINING
+        self.reason = "draining: it finishes what it has" if drained else f"registered with status {event.status!r}"
         return []
 
 
