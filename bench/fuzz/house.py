@@ -30,6 +30,13 @@ access_log_format = "json"
 health_interval = 60
 max_errors = 5
 ejection_time = 0.2
+retry_timeouts = true
+hedge_after = 0.3
+hedge_budget = 0.2
+service_capacity = 60
+learn_capacity = true
+queue_timeout = 2
+failover_memory = {budget}
 connect_timeout = 1
 first_byte_timeout = 1
 idle_timeout = 1
@@ -72,7 +79,7 @@ class House:
         self._seen = 0
         self._shared: Shared | None = None
         self._log = directory / "access.log"
-        metadata = {"type": "openai-api", "models": ["m", "org/m"]}
+        metadata = {"type": "openai-api", "models": ["m", "org/m"], "continue_final_message": True}
         services = [
             {"name": f"e{n}", "host": "127.0.0.1", "port": p, "metadata": metadata} for n, p in enumerate(ports)
         ]
