@@ -60,6 +60,14 @@ def test_what_the_router_says_is_passed_on_and_its_end_is_the_exit_status(
     assert told in seen.err
 
 
+@pytest.mark.parametrize("host", ["192.0.2.7", "no-such-host.invalid"])
+def test_a_router_on_another_machine_is_not_mistaken_for_one_here(
+    host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reload(["--router", f"http://{host}:8080"]) == 1
+    assert f"{host} is another machine" in capsys.readouterr().err
+
+
 def test_a_url_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         reload(["--router", "http://host:port"])

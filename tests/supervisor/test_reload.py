@@ -131,6 +131,19 @@ def test_each_process_is_told_to_go_after_its_successor_has_said_that_it_serves(
     assert not any(child.wanted for child in before)
 
 
+def test_a_control_that_does_not_end_when_it_is_told_to_is_killed(
+    made: list[Router], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on to hold the sockets."""
+    monkeypatch.setattr(reload, "CLOSE_DEADLINE", 0.5)
+    made.append(router := Router(0))
+    old = router.control.process
+    assert old is not None
+    old.send_signal(signal.SIGSTOP)
+    router.reload()
+    assert old.wait(DEADLINE) == -signal.SIGKILL
+
+
 def test_settings_are_read_anew_and_hold_for_what_is_started_from_then_on(made: list[Router]) -> None:
     made.append(router := Router(1))
     new = msgspec.structs.replace(router.config, max_errors=7)

@@ -5,6 +5,8 @@ Owns the command. May not live here: the reload itself (`supervisor.reload`).
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,7 +31,10 @@ Exit status: 0 if everything was replaced, 1 if not or if there is no such route
 def reload(arguments: list[str]) -> int:
     """Have a running router read its settings again and replace its processes one by one; no request is lost."""
     parser = reload_parser()
-    port = _port(parser, parser.parse_args(arguments).router)
+    host, port = _place(parser, parser.parse_args(arguments).router)
+    if not _is_here(host):
+        print(f"{parser.prog}: {host} is another machine: run this there", file=sys.stderr)
+        return 1
     for place in door.doors(port):
         try:
             for told in door.ask(place, TIMEOUT):
@@ -64,9 +69,22 @@ def reload_parser() -> Parser:
     return parser
 
 
-def _port(parser: Parser, url: str) -> int:
+def _place(parser: Parser, url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url if "//" in url else f"http://{url}")
-        return parts.port or (443 if parts.scheme == "https" else 80)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         parser.error(f"--router: {url!r} is not a URL")
+
+
+def _is_here(host: str) -> bool:
+    """Whether an address is one of this machine's: others cannot be listened on."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    for family, kind, _, _, address in found:
+        with socket.socket(family, kind) as probe, contextlib.suppress(OSError):
+            probe.bind(address)
+            return True
+    return False

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -29,7 +29,7 @@ READ_DEADLINE: Final = 30.0
 #: A new worker has its fleet and accepts by then; a new control, too, knows its services, if two looks at one (each may
 #: take `health_timeout`) come on top of it. Seconds.
 READY_DEADLINE: Final = 15.0
-#: A worker that is told to go takes no new connections by then, unless it is frozen, which the watchdog sees. Seconds.
+#: By then a control that is told to go is gone, and a worker takes no new connections, unless it is frozen. Seconds.
 CLOSE_DEADLINE: Final = 5.0
 #: What cannot be changed while others use it: the sockets belong to the workers before and after.
 FIXED: Final = ("host", "port", "workers")
@@ -129,6 +129,8 @@ def _replace_control(router: Router) -> Steps:
     yield from _until_ready(router, new, why_not, READY_DEADLINE + 2 * router.config.health_timeout)
     router.control = new
     router.let_go(old, signal.SIGTERM)
+    yield from _wait_while(lambda: old.alive)
+    old.signal(signal.SIGKILL)
     router.tell("control was replaced")
 
 
@@ -141,10 +143,14 @@ def _replace_worker(router: Router, position: int) -> Steps:
     yield from _until_ready(router, new, "got no fleet from control", READY_DEADLINE)
     old, router.workers[position] = router.workers[position], new
     router.let_go(old, signal.SIGHUP)
-    deadline = time.monotonic() + CLOSE_DEADLINE
-    while router.accepts(old) and time.monotonic() < deadline:
-        yield
+    yield from _wait_while(lambda: router.accepts(old))
     router.tell(f"{new.name} serves in place of {old.name}")
+
+
+def _wait_while(goes_on: Callable[[], bool]) -> Steps:
+    deadline = time.monotonic() + CLOSE_DEADLINE
+    while goes_on() and time.monotonic() < deadline:
+        yield
 
 
 def _until_ready(router: Router, new: Child, why_not: str, seconds: float) -> Steps:

@@ -202,8 +202,8 @@ class Supervisor:
             self._door.finish(True)
             while self._settings_before:
                 os.close(self._settings_before.pop())
-        except (reload.Refused, OSError, ValueError) as error:
-            self.tell(f"not reloaded: {error}")
+        except Exception as error:  # whatever it was, the router goes on
+            self.tell(f"not reloaded: {error if isinstance(error, reload.Refused) else repr(error)}")
             self._door.finish(False)
         self._reload = None
 
