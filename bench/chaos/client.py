@@ -56,6 +56,8 @@ class Got:
     detail: str = ""
     wait: float = 0.0
     """The longest time without a byte, from the request on."""
+    first: float = 0.0
+    """The time to the first byte; to the end where none came."""
     ended: float = 0.0
 
 
@@ -87,8 +89,7 @@ class Line(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        now = time.monotonic()
-        self._got.wait, self._heard_at = max(self._got.wait, now - self._heard_at), now
+        self._heard()
         self._any = True
         self._buffer += data
         self._wake()
@@ -100,6 +101,12 @@ class Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._over = self._over or (type(exc).__name__ if exc else "closed")
         self._wake()
+
+    def _heard(self) -> None:
+        got, now = self._got, time.monotonic()
+        got.wait, self._heard_at = max(got.wait, now - self._heard_at), now
+        if not self._any:
+            got.first = now - got.began
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
@@ -130,9 +137,11 @@ class Line(asyncio.Protocol):
                 await self._answer(got)
             got.end = End.WHOLE
         except TimeoutError:
-            got.end, got.wait = End.SILENT, max(got.wait, time.monotonic() - self._heard_at)
+            got.end = End.SILENT
+            self._heard()
         except Gone as gone:
             got.end, got.detail = End.CUT if self._any else End.CLOSED, str(gone)
+            self._heard()
         except (Malformed, ValueError) as wrong:
             got.end, got.detail = End.MALFORMED, str(wrong)[:200]
         got.ended = time.monotonic()

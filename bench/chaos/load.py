@@ -114,15 +114,15 @@ class Load:
         ask, right = self._asks[number % len(self._asks)]
         request_id = f"chaos-{number}"
         data = request(ask.path, ask.body, request_id)
-        began, wait, repeated = time.monotonic(), 0.0, 0
+        began, repeated = time.monotonic(), 0
         for pause in (*REPEATS, None):
             got = await self._exchange(data, fresh=number % FRESH == 0 or repeated > 0)
-            wait = max(wait, got.wait)
             if pause is None or not self._again(got):
                 break
             repeated += 1
             await asyncio.sleep(pause)
         verdict = judge(got, ask.stream, right, request_id, self._shape)
+        wait = max(got.wait, got.began - began + got.first)  # before a repetition it waited too
         service = got.headers.get("x-enginehouse-service", "-")
         self.seen.append(Seen(began, time.monotonic(), verdict, wait, service, repeated))
 
@@ -139,7 +139,7 @@ class Load:
                 line = await connect(self._port)
             except OSError as error:
                 now = time.monotonic()
-                return Got(began, end=End.UNREACHABLE, detail=type(error).__name__, wait=now - began, ended=now)
+                return Got(began, end=End.UNREACHABLE, detail=type(error).__name__, first=now - began, ended=now)
         got = await line.exchange(data, PATIENCE)
         if line.usable:
             self._idle.append(line)

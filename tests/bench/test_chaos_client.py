@@ -17,7 +17,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nX-Request-Id: me\r\n"
 
 
 @asynccontextmanager
-async def server(*pieces: bytes, then: str = "close") -> AsyncIterator[int]:
+async def server(*pieces: bytes, then: str = "close", pause: float = 0.0) -> AsyncIterator[int]:
     """Answers each connection with these bytes, each in a write of its own, and then closes, resets or waits."""
     waiting = asyncio.Event()
     serving: set[asyncio.Task[None] | None] = set()
@@ -29,6 +29,7 @@ async def server(*pieces: bytes, then: str = "close") -> AsyncIterator[int]:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
+        await asyncio.sleep(pause)
         if then == "wait":
             await waiting.wait()
         if then == "reset":
@@ -103,6 +104,18 @@ async def test_silence_ends_with_patience_and_the_wait_is_told() -> None:
         got = await ask(port, patience=0.2)
     assert (got.end, got.body) == (End.SILENT, b"hel")
     assert got.wait >= 0.1
+    assert got.first < got.wait
+
+
+async def test_a_connection_that_closes_after_a_while_made_its_client_wait_until_then() -> None:
+    async with server(HEAD + b"content-length: 5\r\n\r\nhel", pause=0.2) as port:
+        got = await ask(port)
+    assert got.end is End.CUT
+    assert got.wait >= 0.1
+    async with server(pause=0.2) as port:
+        got = await ask(port)
+    assert got.end is End.CLOSED
+    assert got.first == got.wait >= 0.1
 
 
 async def test_a_connection_takes_another_request_until_it_is_closed_or_has_too_much_to_say() -> None:
