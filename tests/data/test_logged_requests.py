@@ -138,7 +138,7 @@ ANSWERED: dict[str, tuple[list[Script], bytes, dict[str, Any]]] = {
     "busy at first": ([busy, plain], post(), {"outcome": "answered", "status": 200, "attempts": 2, "service": "b"}),
     "broke at first": ([breaks_at_once, plain], post(), {"outcome": "answered", "attempts": 2, "service": "b"}),
     "broke everywhere": (
-        [breaks_at_once, breaks_at_once], post(), {"outcome": "broke_before_head", "status": 502, "attempts": 2},
+        [breaks_at_once, breaks_at_once], post(), {"outcome": "poisonous", "status": 502, "attempts": 2},
     ),
     "no HTTP": ([nonsense], post(), {"outcome": "bad_response", "status": 502, "termination": "EH"}),
     "an upgrade nobody asked for": ([switches], post(), {"outcome": "bad_response", "status": 502}),
@@ -212,7 +212,7 @@ async def test_a_stream_of_single_chunks(tmp_path: Path) -> None:
 async def test_a_service_that_cannot_be_reached(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    async with logged(tmp_path, Engine("a", plain, port=port)) as log:
+    async with logged(tmp_path, Engine("a", plain, port=port), queue_size=0) as log:
         answer = await log.house.ask(post())
         line = await log.line()
         expected = {"outcome": "connect_failed", "status": 502, "attempts": 1, "service": "a", "first_byte_ms": None}

@@ -116,7 +116,7 @@ async def test_an_engines_error_is_put_into_shape_however_well_its_head_is_known
 
 async def test_an_engine_that_is_busy_is_passed_over_however_well_its_head_is_known() -> None:
     async def busy(call: Call) -> None:
-        await call.answer(b"{}", b"503 Service Unavailable")
+        await call.answer(b"{}", b"503 Service Unavailable", b"Retry-After: 0\r\n")
 
     async with rig(Engine("a", busy), Engine("b", plain)) as house:
         assert [(await house.ask(post())).status for _ in range(8)] == [200] * 8
@@ -383,8 +383,9 @@ def test_one_write_for_each_read_that_is_one_chunk_and_it_is_the_very_read() -> 
 
 def test_one_write_for_each_read_of_several_chunks() -> None:
     stage = Stage()
-    stage.play([CHUNKED, b"1\r\na\r\n2\r\nbc\r\n", b"3\r\ndef\r\n0\r\n\r\n"])
-    assert stage.wire.written[1:] == [b"1\r\na\r\n2\r\nbc\r\n", b"3\r\ndef\r\n0\r\n\r\n"]
+    reads = [b"4\r\n:a\n\n\r\n5\r\n:bc\n\n\r\n", b"6\r\n:def\n\n\r\n0\r\n\r\n"]
+    stage.play([CHUNKED, *reads])
+    assert stage.wire.written[1:] == reads
 
 
 @pytest.mark.parametrize("in_one", [True, False])

@@ -170,6 +170,7 @@ class Driver:
     def failed(self, attempt: Attempt, event: Event, outcome: Outcome, why: str, reused: bool = False) -> None:
         """Nothing of this attempt reached the client."""
         self._why = why
+        self.reply.first_byte = attempt.first_byte
         attempt.over(outcome)
         self._lose(attempt)
         self._do(self._exchange.handle(event, outcome, reused))
@@ -177,7 +178,7 @@ class Driver:
     def rejected(self, attempt: Attempt, held: HeldError) -> None:
         """The engine says that it cannot take the request now; its answer is kept for the case that nobody can."""
         self._held = held
-        self.reply.head, self.reply.first_byte = held.head, attempt.first_byte
+        self.reply.head = held.head
         self.failed(attempt, Event.REJECTED, Outcome.REJECTED, "")
 
     def _lose(self, attempt: Attempt) -> None:
