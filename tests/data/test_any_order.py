@@ -46,7 +46,7 @@ def story(seed: int, steps: int, name: str) -> World:
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):
         world = asyncio.run(live(seed, steps, name))
-    assert errors.getvalue() == "", world.story
+    assert errors.getvalue() == "", (errors.getvalue()[-3000:], world.story)
     return world
 
 

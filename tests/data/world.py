@@ -84,6 +84,10 @@ class Wire:
         if not self.closed:
             self.written += data
 
+    def refuse(self, data: bytes) -> None:
+        """What a transport does that was closed for writing."""
+        raise RuntimeError(f"Cannot call write() after write_eof(): {data[:20]!r}")
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         return ("127.0.0.1", 1) if name == "peername" else default
 

@@ -190,15 +190,19 @@ class ClientConn:
         return self.worker.take_body(size)
 
     def bug(self, error: BaseException) -> None:
-        """A bug costs one request, not the connection's neighbours."""
+        """A bug costs one request, not the connection's neighbours. Never raises: its caller has others to serve."""
         self.worker.report_bug(error)
         driver, self.driver = self.driver, None
-        if driver is not None and driver.fail():
-            self.transport.abort()
-            return
-        self._then_refuse = None
-        self._drop_waiting()
-        self._refuse(self._answering or self._reader.current(), Outcome.BUG, "")
+        try:
+            begun = driver is not None and driver.fail()
+            if not begun and self.phase in (_READING, _BUSY):
+                self._then_refuse = None
+                self._drop_waiting()
+                self._refuse(self._answering or self._reader.current(), Outcome.BUG, "")
+                return
+        except Exception as another:
+            self.worker.report_bug(another)
+        self.transport.abort()
 
     # -- answering -----------------------------------------------------------------------------------------------------
 
@@ -220,7 +224,7 @@ class ClientConn:
             request.begun = self.worker.now()
             self._begin(request)
         self._starting = False
-        if self.driver is None and not self._waiting and self._then_refuse is not None:
+        if self.phase is _READING and self._then_refuse is not None:  # else another answer was the last one
             late, self._then_refuse = self._then_refuse, None
             self._refuse(*late)
 

@@ -1,0 +1,51 @@
+"""What the fuzzer found, each in its smallest form: bytes that nobody should send, and what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from tests.data.rig import Call, Engine, post, rig
+from tests.data.world import World, settled
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: house\r\nConnection: %b\r\n\r\n"
+
+
+async def test_nothing_is_written_behind_a_last_answer_although_what_followed_its_request_was_nonsense(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The refusal of the nonsense was written after the connection had been closed for writing: a bug, told as such."""
+    go = asyncio.Event()
+
+    async def later(call: Call) -> None:
+        await go.wait()
+        await call.answer()
+
+    async with rig(Engine("a", later)) as house:
+        client = await house.client()
+        await client.send(post() + LIVEZ % b"close" + b"nonsense\r\n\r\n")
+        go.set()
+        assert (await client.answer()).body == b'{"ok":true}'
+        assert (await client.answer()).body == b"ok\n"
+        assert await client.closed() == b""
+    assert (capsys.readouterr().err, caplog.text) == ("", "")
+
+
+def test_a_bug_while_a_bug_is_told_costs_the_connection_and_not_the_worker(capsys: pytest.CaptureFixture[str]) -> None:
+    """It ended the task that looks at deadlines and beats, and the watchdog killed the worker with all its requests."""
+
+    async def story() -> None:
+        world = World(random.Random(1))
+        world._come()
+        await settled()
+        wire = world.clients[0]
+        wire.write = wire.refuse  # type: ignore[method-assign]
+        wire.protocol.data_received(LIVEZ % b"keep-alive")
+        assert wire.closed
+        await settled()
+        assert not world.worker.clients
+
+    asyncio.run(story())
+    assert "a bug" in capsys.readouterr().err
