@@ -187,7 +187,7 @@ def running(directory: Path, static: object = None, config: str = "", **settings
     if config:
         (directory / "house.toml").write_text(config)
         flags += ["--config", str(directory / "house.toml")]
-    for name, value in {"health_interval": 60, "drain_timeout": 1, **settings}.items():
+    for name, value in {"health_interval": 60, "drain_timeout": 1, "queue_timeout": 0.2, **settings}.items():
         flag = "--" + name.replace("_", "-")
         for item in value if isinstance(value, list | tuple) else [value]:
             flags += [flag] if item is True else [flag, str(item)]

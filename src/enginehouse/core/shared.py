@@ -111,9 +111,9 @@ class Shared:
         return sum([row[slot] for row in self.loads[:workers]])
 
     def living(self, own: int) -> tuple[memoryview[int], ...]:
-        """Rows of loads of the workers that serve or finish, and that of worker `own`, whatever it does."""
-        states = self.states.tolist()
-        return tuple([row for worker, row in enumerate(self.loads) if states[worker] or worker == own])
+        """Rows of loads of the workers that have ever given a sign of life, and that of worker `own` in any case."""
+        beats = self.beats.tolist()
+        return tuple([row for worker, row in enumerate(self.loads) if beats[worker] or worker == own])
 
     def forget_worker(self, worker: int) -> None:
         """Drop a dead worker's row: what it had in flight is gone with its connections."""

@@ -58,6 +58,9 @@ STOP_GRACE: Final = 1.0
 RETIRE_GRACE: Final = 15.0
 #: A new worker waits this long for the first fleet before it accepts connections. Seconds.
 FIRST_FLEET: Final = 2.0
+#: So long after a worker's first beat all others count its load, so no sooner does it accept anything: else each would
+#: fill every service to its cap for itself. Seconds.
+SEEN: Final = 1.5 * SWEEP
 #: Services of which every sweep may report; with more of them reports are rarer.
 FEW: Final = 250
 #: Least time between two reports made because of failures. Seconds.
@@ -291,7 +294,7 @@ class Worker:
         `serving` is called when connections are accepted. Who wants to be told waits for the first fleet however long
         it takes: another worker serves meanwhile.
         """
-        loop = asyncio.get_running_loop()
+        loop, start = asyncio.get_running_loop(), self.now()
         with contextlib.suppress(OSError):  # without it, others find out by their sweep
             self._bell = Bell(str(Path(wire_path).parent), self.index, self._rung)
         link = loop.create_task(follow_control(self, wire_path))
@@ -299,6 +302,8 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             # Connections wait in the queue of a socket that the supervisor holds: better than to refuse them.
             await asyncio.wait_for(self._synced.wait(), None if serving else FIRST_FLEET)
+        if serving or self.config.workers > 1:
+            await asyncio.sleep(max(0.0, start + SEEN - self.now()))
         allocator.tune()
         server = await loop.create_server(self.client, sock=listener, backlog=BACKLOG)
         self._shared.states[self.index] = WorkerState.SERVING

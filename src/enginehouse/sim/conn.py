@@ -143,7 +143,8 @@ class Conn(asyncio.Protocol):
 
     def _start(self, request: Request, faults: dict[Kind, Fault]) -> None:
         answer = self._current = FaultyAnswer(self, request, faults) if faults else Answer(self, request)
-        self.sim.stats.active += not request.control
+        if not request.control:
+            self.sim.stats.began()
         if silent := faults.get("silent"):
             if silent.seconds:
                 self.sim.loop.call_later(silent.seconds, self._answer, answer)

@@ -26,7 +26,7 @@ class Stats:
     """Counters since the start."""
 
     def __init__(self) -> None:
-        self.requests = self.probes = self.active = self.aborted = 0
+        self.requests = self.probes = self.active = self.most_active = self.aborted = 0
         self.connections = self.connections_open = self.bytes_sent = self.bytes_received = 0
         self.by_path: dict[str, int] = {}
         self.last: Request | None = None
@@ -41,6 +41,11 @@ class Stats:
         else:
             self.requests += 1
             self.last = request
+
+    def began(self) -> None:
+        """A request is being answered."""
+        self.active += 1
+        self.most_active = max(self.most_active, self.active)
 
     def told(self) -> dict[str, Any]:
         """The counters as plain data. Header names and values are Latin-1, so that every byte has a character."""
