@@ -181,8 +181,7 @@ async def test_the_rows_of_loads_that_count_are_those_of_workers_that_live() -> 
     """Rows are given anew with every reload: a worker follows who has one."""
     async with living(Engine("a", plain), workers=2) as house:
         rows = house.shared.loads
-        house.shared.states[7] = WorkerState.SERVING
-        house.shared.states[9] = WorkerState.STOPPING
+        house.shared.beats[7] = house.shared.beats[9] = house.worker.now()
         await until(lambda: len(house.worker.loads.loads) == 3)
         assert [row is rows[at] for at, row in zip((0, 7, 9), house.worker.loads.loads, strict=True)] == [True] * 3
         house.shared.forget_worker(7)
