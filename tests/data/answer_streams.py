@@ -85,6 +85,7 @@ class Holder:
         self.whole: bytes | None = None
         """The body of an answer that came whole, with a known head."""
         self.end: object = None
+        self.framing = Framing.NONE
 
     @property
     def body(self) -> bytes:
@@ -109,7 +110,7 @@ class Holder:
 
     def answer_head(self, head: AnswerHead, length: int | None) -> Framing:
         self._note(head, length)
-        framing = answer_framing(self.method, head.status, head.chunked, length)
+        framing = self.framing = answer_framing(self.method, head.status, head.chunked, length)
         if head.status != 101:
             self.relay = Relay(cast("asyncio.Transport", self.client))
             self.relay.head(head, framing, length, b"", "1.1", True)
@@ -137,7 +138,9 @@ class Holder:
     def answer_broke(self, outcome: Outcome, error: str) -> None:
         assert self.end is None, "told twice"
         self.end = (outcome, error)
-        if self.relay is not None:
+        if self.relay is not None and not self.relay.begun:
+            self.relay = None  # unsaid
+        elif self.relay is not None and self.framing is not Framing.LENGTH:
             self.relay.flush()
 
 

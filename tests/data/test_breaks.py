@@ -198,6 +198,28 @@ async def test_surplus_bytes_close_the_connection_and_never_answer_the_next_requ
     assert engine.connections == 3
 
 
+@pytest.mark.parametrize("cut", [0, 70, 74])
+async def test_an_answer_longer_than_it_announced_never_looks_whole(cut: int) -> None:
+    """Whether nothing of it was passed on before that was seen, or its head, or some of its body."""
+
+    async def script(call: Call) -> None:
+        data = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\n{"longer":true}'
+        await call.send(data[:cut])
+        await asyncio.sleep(0.05)
+        await call.send(data[cut:])
+
+    async with rig(Engine("a", script)) as house:
+        client = await house.client()
+        await client.send(post())
+        if cut:
+            await client.read_head()
+            assert len(await client.closed()) < 8
+        else:
+            answer = await client.answer()
+            assert answer.status == 502
+            assert b"bad_gateway" in answer.body
+
+
 async def test_bytes_on_an_idle_connection_close_it() -> None:
     """Trap: the same, when the surplus comes late."""
     sent = asyncio.Event()

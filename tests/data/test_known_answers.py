@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from enginehouse.core.outcome import Outcome
 from enginehouse.wire.known_heads import MAX_HEADS, MAX_SIZE, KnownHeads
 from tests.data.answer_streams import Holder, Known, Sent, chunked, connection, cut, exchanges, play, reads_of
 
@@ -107,16 +108,28 @@ def test_an_answer_to_head_never_has_a_body_however_well_its_head_is_known() -> 
     assert (story.status, story.body, story.end, story.reusable) == (200, b"", "whole", False)
 
 
-@pytest.mark.parametrize("surplus", [b"!", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", answer(), b"0\r\n\r\n"])
+ANOTHER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("surplus", [b"!", ANOTHER, answer(), b"0\r\n\r\n"])
 @pytest.mark.parametrize("data", [answer(), answer(b""), STREAM + b"0\r\n\r\n"])
 def test_a_connection_with_bytes_behind_its_answer_is_not_used_again(data: bytes, surplus: bytes) -> None:
     """They would answer the next request."""
+    announced_less = data == answer() and not surplus.startswith(b"HTTP/")
     for known in (KnownHeads(), warm(answer())):
-        for reads in ((data + surplus,), (data, surplus)):
+        for reads in ((data, surplus),) if announced_less else ((data + surplus,), (data, surplus)):
             (story,) = play([one(*reads)], known)
             assert (story.end, story.lost) == ("whole", True)
             assert story.body == (b"hello" if data == answer() else b"")
         assert play([one(data)], known)[0].reusable
+
+
+@pytest.mark.parametrize("surplus", [b"!", b"0\r\n\r\n", b'": 1}'])
+def test_an_answer_longer_than_it_announced_is_not_passed_on_cut_short(surplus: bytes) -> None:
+    for reads in ((answer() + surplus,), (answer()[:-2], answer()[-2:] + surplus)):
+        (story,) = play([one(*reads)], warm(answer()))
+        assert story.end == (Outcome.BAD_RESPONSE, "it sent more than its Content-Length announced")
+        assert not story.reusable
 
 
 def test_trailers_are_no_headers() -> None:

@@ -215,6 +215,10 @@ class EngineConn:
                 holder.answer_broke(Outcome.BAD_RESPONSE, str(error))
                 return
             self._surplus = True
+            if self._framing is _LENGTH and self.holder is holder:
+                # No other answer follows, so this one is longer than it says: as it stands it may be cut short.
+                holder.answer_broke(Outcome.BAD_RESPONSE, "it sent more than its Content-Length announced")
+                return
         finally:
             self._read = b""
         self._head_bytes += len(data)

@@ -184,9 +184,10 @@ class Relay:
                 self.sent += len(event)
                 self._out += (b"%x\r\n" % len(event), event, b"\r\n") if self._chunked else (event,)
             self.end()
-        elif self._chunked or self._framing is Framing.LENGTH:
-            # No last chunk, or too few bytes: the client's parser reports it, and what was sent still arrives.
-            self.flush()
+        elif self._chunked:
+            self.flush()  # no last chunk: the client's parser reports it, and what was sent still arrives
+        elif self._framing is Framing.LENGTH:
+            self._out.clear()  # with what this read brought there might be as many bytes as were announced
         else:
             _reset(self._transport)
 
