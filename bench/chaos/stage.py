@@ -116,9 +116,9 @@ class Stage:
         raise NotImplementedError
 
     async def healthy(self) -> set[str] | None:
-        """The services that the router sends requests to; None while it does not say."""
+        """The services that the router sends requests for the model to; None while it does not say."""
         status, told = await fetch(self.port, "/services")
-        return {each["name"] for each in told["services"] if each["healthy"]} if status == 200 and told else None
+        return _serving(told) if status == 200 and told else None
 
     async def stats(self) -> dict[str, Any] | None:
         """The router's own account."""
@@ -128,7 +128,7 @@ class Stage:
     async def ready(self) -> bool:
         """Whether all services are healthy and every worker knows them."""
         told = await self.stats()
-        if told is None or {each["name"] for each in told["services"] if each["healthy"]} < set(self.names):
+        if told is None or not _serving(told) >= set(self.names):
             return False
         versions = [worker["fleet_version"] for worker in told["workers"]]
         return len(versions) >= self.workers and set(versions) == {told["fleet_version"]}
@@ -161,6 +161,11 @@ class Stage:
             await until(f"{self.names} are ready", so, START)
         except BenchError as error:
             raise BenchError(f"{error}\n{self.root.output()[-2000:]}") from None
+
+
+def _serving(told: Mapping[str, Any]) -> set[str]:
+    """Names of the services that are well and have the model."""
+    return {each["name"] for each in told["services"] if each["healthy"] and MODEL in each["models"]}
 
 
 class Plain(Stage):
