@@ -118,6 +118,8 @@ def _run_worker(config: RouterConfig, given: dict[str, Any]) -> int:
     """A worker, as child of the supervisor."""
     from enginehouse.data.worker import Worker
 
+    # It warns of every broken form: clients would fill the log, and they are told anyway.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     worker = Worker(config, _shared(given), given["index"], given["api_path"])
     listener = socket.socket(fileno=given["listener"])
     serving = _teller(given)

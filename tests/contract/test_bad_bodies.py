@@ -132,12 +132,13 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_form_that_cannot_be_read_is_a_400(router: Router, sim: SimProcess, name: str) -> None:
+def test_a_form_that_cannot_be_read_is_a_400_and_no_line_in_the_log(router: Router, sim: SimProcess, name: str) -> None:
     body, line = FORMS[name]
     before = others(sim)
     reply = post(router.port, "/v1/audio/transcriptions", body, line)
     assert (reply.status, reply.error["type"]) == (400, "invalid_request_error")
     assert others(sim) == before
+    assert [line for line in router.log.splitlines() if not line.startswith("router: ")] == []
 
 
 def test_an_encoded_body_cannot_be_routed_by_its_model_and_is_a_415(router: Router) -> None:
