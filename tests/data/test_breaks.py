@@ -366,6 +366,28 @@ async def test_a_503_or_429_of_an_engine_is_tried_on_another_service_and_blames_
         assert house.shared.ejected_until[0] == 0
 
 
+NO_MODEL = b'{"error":{"message":"The model `m` does not exist.","type":"NotFoundError","param":null,"code":404}}'
+
+
+async def test_an_engine_that_has_not_got_its_model_any_more_is_passed_over_and_stays_in_use() -> None:
+    """Its port may be another program's by now; or it is a path that this engine has not, and another one has."""
+
+    async def lost(call: Call) -> None:
+        await call.answer(NO_MODEL, status=b"404 Not Found")
+
+    engines = Engine("a", lost), Engine("b", plain)
+    async with rig(*engines, max_errors=1) as house:
+        answers = [await house.ask(post()) for _ in range(4)]
+        assert [answer.status for answer in answers] == [200] * 4
+        assert {answer.header("x-enginehouse-attempts") for answer in answers} == {"1", "2"}
+        assert house.shared.ejected_until[0] == 0
+        assert len(engines[0].calls) == 2, "it does not rest: a path that nobody has must not keep engines from work"
+    async with rig(Engine("a", lost), Engine("b", lost)) as house:
+        answer = await house.ask(post())
+        assert answer.status == 404
+        assert b"does not exist" in answer.body
+
+
 async def test_where_every_service_rejects_the_last_ones_answer_is_passed_on_with_its_retry_after() -> None:
     engines = Engine("a", busy), Engine("b", busy)
     async with rig(*engines) as house:

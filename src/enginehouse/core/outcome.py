@@ -100,7 +100,7 @@ class Outcome(enum.Enum):
     BAD_RESPONSE = "bad_response"
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
     REJECTED = "rejected"
-    """The engine answered that it cannot take the request now (`retry_statuses`)."""
+    """The engine answered that it cannot take the request now (`retry_statuses`), or has not got its model any more."""
     POISONOUS = "poisonous"
     """The request broke as many services as one may: it is not tried on another one, and none of them is blamed."""
     OUTRUN = "outrun"

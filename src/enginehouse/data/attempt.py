@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from enginehouse.core.outcome import Outcome
 from enginehouse.data.engine_conn import EngineConn
 from enginehouse.data.engine_pool import Upstream
-from enginehouse.data.held import HeldError, may_hold
+from enginehouse.data.held import NOT_FOUND, HeldError, elsewhere, may_hold
 from enginehouse.machines.exchange import Event
 from enginehouse.policy.choose import Choice
 from enginehouse.wire.answer_head import AnswerHead, retry_after
@@ -151,7 +151,7 @@ class Attempt:
             worker.service_failed()
         if doubtful:
             self._driver.doubt(service, outcome)
-        elif outcome is Outcome.REJECTED and self.head is not None:
+        elif outcome is Outcome.REJECTED and self.head is not None and self.head.status != NOT_FOUND:
             worker.counters.rest(service, retry_after(self.head), now)
 
     def silent_on_reused(self, outcome: Outcome) -> bool:
@@ -213,7 +213,7 @@ class Attempt:
         driver, held = self._driver, self._held
         if ended and held is not None:
             self._held = None
-            if held.head.status in driver.worker.config.retry_statuses:
+            if elsewhere(driver.worker.config, held.head.status, driver.plan.ask.model):
                 driver.rejected(self, held)
                 return
             self._sink = driver.relay_held(self, held)

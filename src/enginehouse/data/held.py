@@ -15,6 +15,7 @@ from enginehouse.wire.errors import Dialect
 
 #: A larger error is passed on as it is.
 MAX_BODY: Final = 64 * 1024
+NOT_FOUND: Final = 404
 
 
 def may_hold(config: RouterConfig, method: bytes, head: AnswerHead, length: int | None) -> bool:
@@ -27,6 +28,11 @@ def may_hold(config: RouterConfig, method: bytes, head: AnswerHead, length: int 
         and not head.is_event_stream
         and (length is None or length <= MAX_BODY)
     )
+
+
+def elsewhere(config: RouterConfig, status: int, model: str) -> bool:
+    """Whether another service may do better: this one cannot now, or lost the model that the house knows it to have."""
+    return status in config.retry_statuses or (status == NOT_FOUND and model != "")
 
 
 class HeldError:
