@@ -103,8 +103,8 @@ class Attempt:
         driver.sent = driver.sent or self.sent
         config = driver.worker.config
         limit = CONTROL_TIMEOUT if plan.own else config.first_byte_timeout
-        if not config.retry_timeouts:
-            limit = max(0.0, limit + driver.sent - self.sent)  # one deadline over all attempts of the request
+        if not config.retry_timeouts and driver.resumed is None:
+            limit = max(0.0, limit + driver.sent - self.sent)  # one deadline over all attempts until the first byte
         self._wait_for(limit)
         conn.send(self, driver.request.head.method, plan.engine_head(upstream), plan.body)
 

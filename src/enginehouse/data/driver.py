@@ -389,7 +389,7 @@ class Driver:
             attempt.expire(now, sent)
         if rival is not None:
             rival.expire(now, sent)
-        elif attempt is not None and self._exchange.state is State.TRYING and attempt.is_slow(now):
+        elif attempt is not None and attempt is self._attempt and attempt.is_slow(now):
             # The first byte takes long: ask a second service, unless others wait for one.
-            if not self.worker.room.crowded[0]:
+            if self._exchange.state is State.TRYING and not self.worker.room.crowded[0]:
                 self._do(self._exchange.handle(Event.SLOW))

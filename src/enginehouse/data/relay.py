@@ -21,6 +21,8 @@ from enginehouse.wire.http1 import LAST_CHUNK, Framing
 
 #: First bytes of an answer in which the id that the engine made is looked for.
 ID_PREFIX: Final = 16 * 1024
+#: How a chunk ends that holds whole events, as nearly all do.
+_EVENT_END: Final = b"\n\n\r\n"
 
 
 def whole_answer(head: AnswerHead, ours: bytes, version: str, keep: bool, body: bytes) -> bytes:
@@ -106,14 +108,15 @@ class Relay:
 
     def chunk(self, chunk: bytes, start: int) -> None:
         """Write one read that is one chunk, its data being `chunk[start:-2]`; what came before was flushed."""
-        if self._half:
+        replay = self.replay
+        if replay is not None and (self._half or chunk[-4:] != _EVENT_END):
             self.body(chunk[start:-2])
             self.flush()
             return
         self._write(chunk)
         self.sent += len(chunk) - start - 2
-        if self.replay is not None:
-            self.replay.keep(chunk, self.sent)
+        if replay is not None:
+            replay.keep(chunk, self.sent)
         if self._events is not None:
             self._events.feed_chunk(chunk, start)
 
