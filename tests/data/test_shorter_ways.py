@@ -347,6 +347,8 @@ def test_a_stream_that_breaks_is_never_whole_however_it_is_cut(data: st.DataObje
     assert sum(stage.dry.shared.loads[0]) == 0
 
 
+#: A path whose streams no other engine could go on with.
+NOT_CONTINUED = "/v1/audio/speech"
 ENDINGS = {
     "between two events": ([b"data: {}\n\n"], b"data: {}\n\n"),
     "within an event": ([b"data: {}\n\n", b"data: {"], None),
@@ -364,7 +366,7 @@ ENDINGS = {
 def test_a_stream_of_single_chunks_that_breaks_is_ended_as_any_other(name: str) -> None:
     """By an event where one can stand, by none where the last one came, else not at all: never cleanly."""
     events, last = ENDINGS[name]
-    stage = Stage()
+    stage = Stage(post(path=NOT_CONTINUED))
     stage.play([CHUNKED, *[b"%x\r\n%b\r\n" % (len(event), event) for event in events]], eof=True)
     told, whole = stage.parsed()
     assert whole is (last is not None)
@@ -374,11 +376,23 @@ def test_a_stream_of_single_chunks_that_breaks_is_ended_as_any_other(name: str) 
 
 
 def test_one_write_for_each_read_that_is_one_chunk_and_it_is_the_very_read() -> None:
+    for path, end in ((NOT_CONTINUED, b"x"), ("/v1/chat/completions", b"\n\n")):
+        stage = Stage(post(path=path))
+        chunks = [b"%x\r\n%b%b\r\n" % (size, b":" * (size - len(end)), end) for size in (2, 15, 16, 255, 256, 4000)]
+        stage.play([CHUNKED, *chunks])
+        assert len(stage.wire.written) == 1 + len(chunks)
+        assert all(written is read for written, read in zip(stage.wire.written[1:], chunks, strict=True))
+
+
+@pytest.mark.parametrize("half", [b"data: {y", b"data: %b" % (b"y" * 200)])
+def test_of_a_stream_that_could_be_gone_on_with_half_an_event_is_never_passed_on(half: bytes) -> None:
     stage = Stage()
-    chunks = [b"%x\r\n%b\r\n" % (size, b"x" * size) for size in (1, 15, 16, 255, 256, 4000)]
-    stage.play([CHUNKED, *chunks])
-    assert len(stage.wire.written) == 1 + len(chunks)
-    assert all(written is read for written, read in zip(stage.wire.written[1:], chunks, strict=True))
+    stage.play([CHUNKED, *[b"%x\r\n%b\r\n" % (len(event), event) for event in (b"data: {}\n\n", half)]], eof=True)
+    told, whole = stage.parsed()
+    assert whole
+    assert told[0] == b"data: {}\n\n"
+    assert half not in b"".join(told)
+    assert b'"finish_reason":"error"' in b"".join(told)
 
 
 def test_one_write_for_each_read_of_several_chunks() -> None:
