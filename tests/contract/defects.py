@@ -260,6 +260,10 @@ TABLE: dict[str, Mended] = {
     ),
     "No metrics, no tracing, no auth, no queue, no drain.": Mended(
         {
+            "contract/test_router_queue": (
+                "test_what_is_too_much_for_an_engine_waits_in_all_workers_and_every_request_is_answered",
+            ),
+            "data/test_waiting": ("test_what_an_engine_cannot_take_now_waits_and_is_answered_in_order",),
             "registry/test_drain": (
                 "test_a_drain_needs_no_lease_and_is_kept_over_heartbeats_until_it_is_lifted",
                 "test_a_successor_takes_requests",
@@ -268,7 +272,7 @@ TABLE: dict[str, Mended] = {
                 "test_a_drained_service_finishes_what_it_has_and_gets_nothing_new_until_it_is_told_to_or_restarted",
             ),
         },
-        later="metrics, tracing, authentication of clients and the queue",
+        later="metrics, tracing and authentication of clients",
     ),
     "Non-ASCII header values are dropped.": Mended(
         {"data/test_framing": ("test_non_ascii_header_values_pass_in_both_directions",)}

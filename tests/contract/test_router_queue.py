@@ -34,6 +34,7 @@ def waiting(router: Router) -> int:
 
 
 def test_what_is_too_much_for_an_engine_waits_in_all_workers_and_every_request_is_answered(tmp_path: Path) -> None:
+    """Defect: No metrics, no tracing, no auth, no queue, no drain."""
     with engines(a={"ttft": 0.02}) as sims:
         item = static(sims["a"], metadata={"capacity": 3})
         with running(tmp_path, [item], workers=2, queue_timeout=60) as router:

@@ -75,6 +75,7 @@ def error_of(answer: Answer) -> dict[str, Any]:
 
 
 async def test_what_an_engine_cannot_take_now_waits_and_is_answered_in_order() -> None:
+    """Defect: No metrics, no tracing, no auth, no queue, no drain."""
     slow = Slow()
     async with rig(Engine("a", slow, capacity=2)) as house:
         clients = await asked(house, *[ask(str(number)) for number in range(5)])
