@@ -24,6 +24,9 @@ PLAIN: Final = (
 )
 _REQUESTS: Final = tuple(REQUESTS.values())
 _ANSWERS: Final = tuple(ANSWERS.values())
+#: Of these there are more: what may be gone on with by another engine has the most to go wrong.
+_STREAM_SHARE: Final = 0.3
+_STREAMS: Final = tuple(data for data in _ANSWERS if b"text/event-stream" in data)
 
 
 class Kind(enum.Enum):
@@ -97,8 +100,9 @@ def make(seed: int, number: int) -> Case:
     """The case of this number."""
     rng = random.Random(f"{seed}/{number}")
     kind = rng.choices(list(Kind), (15, 40, 35, 10))[0]
+    streams = rng.random() < _STREAM_SHARE
     names = list(REQUESTS) if kind in (Kind.REQUEST, Kind.BOTH) else PLAIN
-    name = rng.choice(names)
+    name = "stream" if streams else rng.choice(names)
     request = REQUESTS[name]
     changes: tuple[str, ...] = ()
     if kind in (Kind.REQUEST, Kind.BOTH):
@@ -106,7 +110,7 @@ def make(seed: int, number: int) -> Case:
     answers: list[Answer] = []
     if kind in (Kind.ANSWER, Kind.BOTH):
         for _ in range(rng.choice((1, 1, 2, 3))):
-            answer, done = _answer(rng)
+            answer, done = _answer(_STREAMS if streams else _ANSWERS, rng)
             answers.append(answer)
             changes += done
     waits = kind is Kind.PLAIN and rng.random() < 0.8
@@ -116,9 +120,9 @@ def make(seed: int, number: int) -> Case:
     )
 
 
-def _answer(rng: random.Random) -> tuple[Answer, tuple[str, ...]]:
+def _answer(among: Sequence[bytes], rng: random.Random) -> tuple[Answer, tuple[str, ...]]:
     """One answer: broken, or right and cut in odd places, or ended where it should not."""
-    data = rng.choice(_ANSWERS)
+    data = rng.choice(among)
     changes: tuple[str, ...] = ()
     if rng.random() < 0.8:
         data, changes = mutate(data, _ANSWERS, rng)

@@ -207,10 +207,13 @@ async def fuzz(
             await at.play(make(seed, number))
 
     players = asyncio.gather(*(go_on() for _ in range(parallel)))
-    looks = 0
+    looks = told = 0
     while not players.done():
         await asyncio.wait([players], timeout=LOOK)
         at.look()
+        for finding in outcome.findings[told:]:
+            say(f"  FOUND: {finding.kind}: {finding.text[:200]}  (case {finding.suspects[0]})")
+        told = len(outcome.findings)
         looks += 1
         if looks % _SAMPLES == 0:
             outcome.samples.append(at.house.held(time.monotonic() - began))

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tests.data.rig import Call, Engine, post, rig
-from tests.data.world import World, settled
+from tests.data.world import LAST, REQUESTS, SSE, WORD, World, chunk, settled
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: house\r\nConnection: %b\r\n\r\n"
 
@@ -49,3 +49,34 @@ def test_a_bug_while_a_bug_is_told_costs_the_connection_and_not_the_worker(capsy
 
     asyncio.run(story())
     assert "a bug" in capsys.readouterr().err
+
+
+def test_a_stream_older_than_the_first_byte_timeout_is_gone_on_with_however_long_the_next_engine_takes() -> None:
+    """The next engine's time for its first byte was counted from when the request was sent to the first one."""
+
+    async def story() -> bytes:
+        world = World(random.Random(1), 2, first_byte_timeout=60.0)
+        world._come()
+        world.clients[0].protocol.data_received(REQUESTS["asks for a stream"])
+        await world.connected()
+        first = world.engines[0].protocol
+        first.data_received(SSE + chunk(WORD))
+        for _ in range(100):
+            world._pass(10.0)
+            first.data_received(chunk(WORD))
+        world.engines[0].lose(ConnectionResetError())
+        await settled()
+        await world.connected()
+        for _ in range(5):
+            world._pass(5.0)
+            await settled()
+        world.engines[1].protocol.data_received(SSE + chunk(WORD) + chunk(LAST) + b"0\r\n\r\n")
+        told = bytes(world.clients[0].written)
+        world.leave()
+        await settled()
+        return told
+
+    told = asyncio.run(story())
+    assert told.count(b'"word "') == 102
+    assert told.endswith(b"0\r\n\r\n")
+    assert b"[DONE]" in told

@@ -131,14 +131,15 @@ class Chance(random.Random):
 class World:
     """One worker, its clients, and whoever it connects to. Made and used within a running loop."""
 
-    def __init__(self, rng: random.Random, **settings: Any) -> None:
+    def __init__(self, rng: random.Random, services: int = 0, **settings: Any) -> None:
+        """`services`: how many there are, by chance if it is 0."""
         self.rng = rng
         self.now = 1000.0
         self.shared = Shared(memoryview(bytearray(SIZE)))
         self.worker = Worker(RouterConfig(**settings), self.shared, 0, "/nonexistent/api")
         self.worker.now = lambda: self.now
         self.worker.rng = Chance()
-        self.services = [_service(slot) for slot in range(rng.choice((1, 2, 3)))]
+        self.services = [_service(slot) for slot in range(services or rng.choice((1, 2, 3)))]
         self.version = 0
         self._use(self.services)
         self.clients: list[Wire] = []
@@ -170,6 +171,13 @@ class World:
         self.engines.append(wire)
         protocol.connection_made(wire)
         return wire, protocol
+
+    async def connected(self) -> None:
+        """Every connection that is being made is."""
+        await settled()
+        for future in list(self.connecting):
+            future.set_result(None)
+        await settled()
 
     # -- what can happen -----------------------------------------------------------------------------------------------
 
