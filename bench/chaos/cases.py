@@ -114,7 +114,10 @@ CASES = [
         partial(Plain, host=system_faults.HOST),
         prefix=system_faults.NamesGone.prefix, obstacle=system_faults.no_mounts,
     ),
-    Case("descriptors", MACHINE, "file descriptors of the workers used up", system_faults.DescriptorsGone),
+    Case(
+        "descriptors", MACHINE, "file descriptors of the workers used up by idle clients",
+        system_faults.DescriptorsGone, prefix=system_faults.DescriptorsGone.prefix,
+    ),
     _drill("rolling", "every engine in turn is stopped and started", house_faults.RollingRestart),
     _drill("reload", "the router's processes are replaced (`enginehouse reload`)", house_faults.Reload),
 ]  # fmt: skip

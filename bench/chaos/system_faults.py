@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import resource
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +27,8 @@ JUMP_BACK = 2.0
 HOST = "engine-a.test"
 #: An address at which nobody ever answers (RFC 5737), for a resolver that is gone.
 NOBODY = "192.0.2.53"
-#: File descriptors that are left to a process.
-LEFT = 2
+#: File descriptors of every process, and clients that come in spite of it, again after so many seconds.
+DESCRIPTORS, FLOOD, COMES_AGAIN = 160, 400, 0.5
 #: Where Debian, and others, have the library that shows a process another time.
 FAKETIME = ("usr/lib/*/faketime/libfaketimeMT.so.1", "usr/lib*/faketime/libfaketimeMT.so.1")
 
@@ -100,22 +99,36 @@ class NamesGone(Fault):
 
 
 class DescriptorsGone(Fault):
-    """The workers may open next to nothing more: no connection of a client, none to an engine."""
+    """More connections than the workers have file descriptors for: a flood of clients that say nothing."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self._before: dict[int, tuple[int, int]] = {}
+        self._flood: list[asyncio.Task[None]] = []
+
+    @staticmethod
+    def prefix(_stage: Stage) -> list[str]:
+        """Words before a command that leave it few descriptors."""
+        return ["sh", "-ec", 'ulimit -n "$0"; exec "$@"', str(DESCRIPTORS)]
 
     async def inject(self) -> None:
-        for pid in self.stage.pids("worker"):
-            highest = max(_open_files(pid))
-            self._before[pid] = before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(highest + 1 + LEFT, before[0]), before[1]))
+        self._flood = [asyncio.create_task(self._idle()) for _ in range(FLOOD)]
+
+    async def _idle(self) -> None:
+        """One of them: turned away, it comes again."""
+        while True:
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.stage.port)
+                try:
+                    while await reader.read(65536):
+                        pass
+                finally:
+                    writer.close()
+            await asyncio.sleep(COMES_AGAIN)
 
     async def remove(self) -> None:
-        for pid, limits in self._before.items():
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        for client in self._flood:
+            client.cancel()
+        await asyncio.wait(self._flood)
 
     async def noticed(self) -> bool:
         """A service is taken out, which it should not be: it is not to blame."""
@@ -169,11 +182,6 @@ def no_faketime() -> str:
 
 def _library() -> str:
     return next((str(path) for pattern in FAKETIME for path in sorted(Path("/").glob(pattern))), "")
-
-
-def _open_files(pid: int) -> list[int]:
-    """The descriptors of a process."""
-    return [int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 def _succeeds(command: Sequence[str]) -> bool:

@@ -116,8 +116,14 @@ def run_sim(config: SimConfig) -> int:
 
 def _run_worker(config: RouterConfig, given: dict[str, Any]) -> int:
     """A worker, as child of the supervisor."""
+    from enginehouse.data.descriptors import connections, raise_limit
     from enginehouse.data.worker import Worker
 
+    allowed = connections(config.max_connections, raise_limit())
+    if allowed < config.max_connections and given["index"] == 0:
+        say = f"router: file descriptors allow {allowed} connections a worker, not {config.max_connections}"
+        print(f"{say}; raise the limit (ulimit -Hn), or lower max_connections", file=sys.stderr)
+    config = msgspec.structs.replace(config, max_connections=allowed)
     # It warns of every broken form: clients would fill the log, and they are told anyway.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     worker = Worker(config, _shared(given), given["index"], given["api_path"])

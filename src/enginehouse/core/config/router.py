@@ -164,7 +164,9 @@ class RouterConfig(Config, frozen=True):
     body_budget: Annotated[int, option("bytes of all request bodies a worker holds at once", unit="bytes", ge=1024)] = (
         512 * MIB
     )
-    max_connections: Annotated[int, option("client connections of a worker", ge=1)] = 16384
+    max_connections: Annotated[
+        int, option("client connections of a worker; fewer where file descriptors allow no more, two each", ge=1)
+    ] = 16384
     max_idle_per_service: Annotated[int, option("idle engine connections a worker keeps per service", ge=0)] = 64
     strict_paths: Annotated[bool, option("proxy the known inference paths only", group="paths and headers")] = False
     open_paths: Annotated[tuple[str, ...], option("administrative paths of engines to open, e.g. /tokenize")] = ()
