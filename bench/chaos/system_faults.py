@@ -111,11 +111,13 @@ class DescriptorsGone(Fault):
         return ["sh", "-ec", 'ulimit -n "$0"; exec "$@"', str(DESCRIPTORS)]
 
     async def inject(self) -> None:
-        self._flood = [asyncio.create_task(self._idle()) for _ in range(FLOOD)]
+        self._flood = [asyncio.create_task(self._idle(number / FLOOD)) for number in range(FLOOD)]
 
-    async def _idle(self) -> None:
+    async def _idle(self, after: float) -> None:
         """One of them: turned away, it comes again."""
         while True:
+            await asyncio.sleep(after)
+            after = COMES_AGAIN
             with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.stage.port)
                 try:
@@ -123,7 +125,6 @@ class DescriptorsGone(Fault):
                         pass
                 finally:
                     writer.close()
-            await asyncio.sleep(COMES_AGAIN)
 
     async def remove(self) -> None:
         for client in self._flood:

@@ -25,8 +25,8 @@ from bench.chaos.client import End, Got
 BUSY = 429
 #: Codes that a good request must never see: they say that the model does not exist, or that the router failed.
 DISHONEST = ("model_not_found", "internal_error")
-#: What begins ids that are not an echo of ours: of refusals that no worker wrote.
-NO_ECHO = "req-stopping-"
+#: What begins the ids that the router makes: of refusals on a new connection, before the request was read.
+MADE = "req-"
 
 
 @enum.unique
@@ -69,7 +69,8 @@ def judge(got: Got, stream: bool, right: Expected, request_id: str, shape: Shape
         return Verdict(Kind.LOST, f"{got.end.value}, after {len(got.body)} bytes of status {got.status}")
     try:
         echo = got.headers.get("x-request-id", "")
-        if request_id and echo != request_id and not echo.startswith(NO_ECHO):
+        unread = got.status == 503 and not got.reused and echo.startswith(MADE)
+        if request_id and echo != request_id and not unread:
             raise Wrong(f"an answer to another request: x-request-id {echo[:40]!r}")
         if got.status != 200:
             return _refusal(got)

@@ -131,6 +131,14 @@ def test_somebody_elses_answer_is_wrong_though_it_is_whole() -> None:
     assert judged(b"".join(stream()), x_request_id="another").kind is Kind.WRONG
 
 
+def test_who_is_turned_away_at_the_door_gets_an_id_of_the_routers_own_but_on_a_new_connection_only() -> None:
+    body = b'{"error":{"message":"no","type":"t","param":null,"code":"server_is_overloaded"}}'
+    turned_away = got(body, status=503, kind=JSON, x_request_id="req-1", retry_after="1")
+    assert judge(turned_away, True, RIGHT_STREAM, "r").kind is Kind.REFUSED
+    turned_away.reused = True
+    assert judge(turned_away, True, RIGHT_STREAM, "r").kind is Kind.WRONG
+
+
 def test_an_answer_in_another_type_is_wrong() -> None:
     assert judge(got(b"<html>", kind="text/html"), True, RIGHT_STREAM, "r").kind is Kind.WRONG
     assert judge(got(b"<html>", kind="text/html"), False, RIGHT, "r").kind is Kind.WRONG

@@ -13,8 +13,8 @@ from typing import Final
 
 #: Descriptors of a worker that are no client's and no engine's: libraries, logs, shared memory, control, and some room.
 OWN: Final = 64
-#: A request takes the client's connection and one to an engine.
-EACH: Final = 2
+#: A request takes the client's connection and one to an engine; and clients who are turned away arrive in bursts.
+EACH: Final = 3
 
 
 def raise_limit() -> int | None:

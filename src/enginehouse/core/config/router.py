@@ -165,7 +165,7 @@ class RouterConfig(Config, frozen=True):
         512 * MIB
     )
     max_connections: Annotated[
-        int, option("client connections of a worker; fewer where file descriptors allow no more, two each", ge=1)
+        int, option("client connections of a worker; fewer where file descriptors allow no more, three each", ge=1)
     ] = 16384
     max_idle_per_service: Annotated[int, option("idle engine connections a worker keeps per service", ge=0)] = 64
     strict_paths: Annotated[bool, option("proxy the known inference paths only", group="paths and headers")] = False
