@@ -66,7 +66,8 @@ def test_the_partial_answer_is_no_part_of_the_prompt(fields: dict, prefills: boo
 def test_vllm_takes_a_last_message_of_the_assistant_for_a_whole_turn_unless_told_otherwise() -> None:
     assert chat(HI, HALF).partial == ""
     assert chat(HI, HALF).prompt != chat(HI).prompt
-    assert chat(HI, HALF, HALF, **GO_ON).prompt == chat(HI, HALF).prompt
+    for prefills in (False, True):
+        assert chat(HI, HALF, HALF, prefills=prefills, **GO_ON).prompt == chat(HI, HALF).prompt
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,8 @@ def test_vllm_takes_a_last_message_of_the_assistant_for_a_whole_turn_unless_told
         ([HI, HALF], False, {"continue_final_message": True, "add_generation_prompt": True}),
         ([HI, HALF], True, {"continue_final_message": True, "add_generation_prompt": True}),
         ([HI], False, GO_ON),
-        ([HI, HALF, HALF], True, GO_ON),
+        ([HI, HALF], True, {"continue_final_message": True}),
+        ([HI, HALF, HALF], True, {}),
     ],
 )
 def test_what_real_engines_refuse_to_go_on_with_is_refused(turns: list[dict], prefills: bool, fields: dict) -> None:

@@ -27,13 +27,16 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @dataclass
 class Engine:
-    """Answers every prompt with the same tokens. `trims`: its template trims messages' ends, as Llama 3's does."""
+    """Answers every prompt with the same tokens."""
 
     style: str
     kind: Kind
     script: tuple[str, ...]
     id: str = "first"
     trims: bool = False
+    """Its template trims the ends of messages, as Llama 3's does."""
+    counts_end: bool = False
+    """The mark of the end is a token in its usage, as everywhere but in the simulated engine."""
     asked: dict[str, Any] = field(default_factory=dict)
 
     def stream(self, body: bytes) -> list[bytes]:
@@ -74,7 +77,8 @@ class Engine:
 
     def _events(self, tokens: tuple[str, ...], prompt: int, reason: str) -> Iterator[bytes]:
         options = self.asked.get("stream_options") or {}
-        every = options.get("continuous_usage_stats", False)
+        odd = self.style == "llama.cpp" and self.kind is Kind.COMPLETION  # the usage comes with the reason, always
+        every = options.get("continuous_usage_stats", False) and self.style != "llama.cpp"
         if self.kind is Kind.CHAT:
             yield self._event(self._delta(role=True), usage=_usage(prompt, 0) if every else None)
         count = 0
@@ -84,8 +88,9 @@ class Engine:
                 self._delta(token), reason if whole else None, usage=_usage(prompt, count) if every else None
             )
         if self.style != "vllm" or reason == "stop" or not tokens:
-            yield self._event(self._delta(), reason, usage=_usage(prompt, count) if every else None)
-        if options.get("include_usage"):
+            count += self.counts_end and reason == "stop"
+            yield self._event(self._delta(), reason, usage=_usage(prompt, count) if every or odd else None)
+        if options.get("include_usage") and not odd:
             yield self._event(None, usage=_usage(prompt, count))
         yield DONE
 

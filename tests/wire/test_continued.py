@@ -91,8 +91,10 @@ def test_where_no_text_was_delivered_the_request_is_sent_again_as_it_was() -> No
     assert continued_body(Kind.CHAT, body, Partial()) == body
 
 
-def test_where_only_the_usage_is_missing_one_token_is_asked_for() -> None:
+def test_where_only_the_usage_is_missing_the_end_is_asked_for() -> None:
     for limit in ({"max_completion_tokens": 9, "min_tokens": 9}, {}):
         sent = continued(Kind.CHAT, {"messages": [HI], **limit}, partial("text", 9, finish_reason="stop"))
         expected = {"max_completion_tokens": 1, "min_tokens": 0} if limit else {"max_tokens": 1}
         assert {name: value for name, value in sent.items() if "tokens" in name} == expected
+    spaced = partial("text\n\n", 9, pending="\n\n", pending_tokens=2, finish_reason="stop")
+    assert continued(Kind.CHAT, {"messages": [HI]}, spaced)["max_tokens"] == 3

@@ -86,6 +86,20 @@ def test_an_answer_that_lacks_its_usage_only_gets_nothing_else() -> None:
     assert spliced.finished
 
 
+def test_the_mark_of_the_end_counts_where_the_engine_says_it_again() -> None:
+    spliced = splicer(finish_reason="stop", wants_usage=True)
+    (made,) = told(spliced.feed(event({}, "stop") + usage(completion_tokens=1) + DONE))
+    assert made["usage"] == {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
+
+
+def test_usage_that_comes_with_the_reason_is_told_where_it_is_owed() -> None:
+    spliced = splicer(finish_reason="length", wants_usage=True)
+    (made,) = told(spliced.feed(event({}, "length", usage=USAGE) + DONE))
+    assert (made["choices"], made["usage"]["completion_tokens"]) == ([], 2)
+    (made,) = told(splicer(finish_reason="length", wants_usage=True).feed(event(usage=USAGE) + usage() + DONE))
+    assert made["choices"] == []
+
+
 def test_an_answer_that_has_all_its_tokens_is_ended_for_its_length() -> None:
     partial = Partial(envelope=ENVELOPE, text="old", tokens=2, limit_reached=True)
     (made,) = told(end := closing(Kind.CHAT, partial))

@@ -4,8 +4,8 @@ Owns the fields that matter of the four text endpoints, and how each becomes one
 as engines do. May not live here: the shape of the answers (`shapes`).
 
 A last message of the assistant is the beginning of the answer where real engines take it for that: on vLLM only where
-`continue_final_message` asks for it and `add_generation_prompt` is false, on llama.cpp always. A prompt that ends with
-the beginning of its own answer is gone on with anyway, as by anything that predicts text.
+`continue_final_message` asks for it and `add_generation_prompt` is false, on llama.cpp without that, too. A prompt that
+ends with the beginning of its own answer is gone on with anyway, as by anything that predicts text.
 """
 
 from __future__ import annotations
@@ -104,12 +104,11 @@ def chat(body: bytes, prefills: bool = False) -> Work:
 def _goes_on(ask: _Chat, prefills: bool) -> bool:
     """Whether the last message is to be continued."""
     roles = [turn.role for turn in ask.messages[-2:]]
-    opens = ask.add_generation_prompt
-    if ask.continue_final_message and (opens or (opens is None and not prefills)):
-        raise ValueError("continue_final_message and add_generation_prompt are not compatible.")
+    if ask.continue_final_message and ask.add_generation_prompt is not False:  # true unless given
+        raise ValueError("Cannot set both add_generation_prompt and continue_final_message to true.")
     if ask.continue_final_message and roles[-1:] != ["assistant"]:
         raise ValueError("There is no last message of the assistant to continue.")
-    if prefills and roles == ["assistant", "assistant"]:
+    if prefills and not ask.continue_final_message and roles == ["assistant", "assistant"]:
         raise ValueError("Cannot have 2 or more assistant messages at the end of the list.")
     return ask.continue_final_message or prefills
 

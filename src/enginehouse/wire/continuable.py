@@ -46,6 +46,8 @@ class Terms(msgspec.Struct, frozen=True):
     """Tokens it may have, None for as many as the engine likes."""
     wants_usage: bool
     """The stream ends with an event that tells the usage."""
+    always_usage: bool = False
+    """Every event tells it, as far as the engine can."""
 
 
 #: Members that are the most tokens of an answer; each engine knows some of these.
@@ -93,8 +95,9 @@ def terms(kind: Kind, body: bytes) -> Terms | None:
     if limits and (type(limits[0]) is not int or any(limit != limits[0] for limit in limits)):
         return None  # engines disagree which of them counts
     options = found.get("stream_options")
-    wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-    return Terms(limits[0] if limits and limits[0] >= 0 else None, wants_usage)
+    options = options if isinstance(options, dict) else {}
+    usage = [options.get(name) is True for name in ("include_usage", "continuous_usage_stats")]
+    return Terms(limits[0] if limits and limits[0] >= 0 else None, *usage)
 
 
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])

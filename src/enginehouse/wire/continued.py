@@ -4,8 +4,9 @@ Owns `continued_body`: the client's body with the text so far, and limits lowere
 that have to be different are; nothing else is written anew.
 May not live here: whether it may be done at all (`continuable`, `resume`), the answer to it (`resumed`).
 
-vLLM and SGLang go on with a last assistant message when `continue_final_message` says so (vLLM: and
-`add_generation_prompt` is false); llama.cpp does so always, and ignores both.
+vLLM, SGLang and llama.cpp go on with a last assistant message when `continue_final_message` says so; vLLM and
+llama.cpp refuse it unless `add_generation_prompt` is false. None of them repeats the text when it streams; llama.cpp
+says the role again. Tried with llama.cpp b10549 and greedy answers: the rest was the same at each of 74 cuts.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def continued_body(kind: Kind, body: bytes, partial: Partial) -> bytes:
     """The body to send to another engine: the same request, less what `partial` says was answered.
 
     `body` and `partial` belong together (`read_partial`). Where the text is complete and only its usage is missing
-    (`partial.ended`), one token is asked for, which `Splicer` drops.
+    (`partial.ended`), no more is asked for than a mark of the end, which `Splicer` drops.
     """
     spots = {name: (start, _trimmed(body, start, end)) for name, start, end in members(body)}
     edits: list[_Edit] = []
@@ -78,7 +79,8 @@ def _limits(body: bytes, spots: dict[str, tuple[int, int]], partial: Partial) ->
                 given[name] = value
     if partial.ended:
         most = [name for name in LIMITS if name in given] or ["max_tokens"]
-        return {**dict.fromkeys(most, b"1"), **{name: b"0" for name in _LEAST if name in given}}
+        again = b"%d" % (partial.pending_tokens + 1)
+        return {**dict.fromkeys(most, again), **{name: b"0" for name in _LEAST if name in given}}
     told = partial.known_tokens
     if not told:
         return {}

@@ -50,13 +50,16 @@ class Partial(msgspec.Struct):
     tokens: int = 0
     """Tokens of `text`."""
     pending_tokens: int = 0
-    """Those of them that make up `pending`."""
+    """Those at their end that the next engine will count: what makes up `pending`, and tokens without a text (a part of
+    a character, or the mark of the end)."""
     limit_reached: bool = False
     """No further token may come, though no finish reason was sent."""
     usage: dict[str, Any] | None = None
     """The last one told."""
+    counted: bool = False
+    """It was told behind the last of the text."""
     usage_sent: bool = False
-    """The event that ends a stream with the usage was sent."""
+    """The usage of the whole answer was told."""
 
     @property
     def known(self) -> str:
@@ -96,15 +99,13 @@ def read_partial(kind: Kind, body: bytes, raw: bytes) -> Partial | None:
         found = terms(kind, body)
         if found is None:
             return None
-        partial = _Reading(kind).all(told)
+        partial = _Reading(kind, found.always_usage).all(told)
     except (_Inexact, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if any(mark in partial.text for mark in _REASONING) or partial.text.endswith("\ufffd"):
         return None  # the latter stands for a part of a character
     if kind is Kind.CHAT:
         partial.pending = partial.text[len(partial.text.rstrip()) :]
-    else:
-        partial.pending_tokens = 0
     partial.wants_usage = found.wants_usage
     partial.limit_reached = not partial.finish_reason and found.limit is not None and partial.tokens >= found.limit
     return partial
@@ -129,8 +130,10 @@ _STRING = msgspec.json.Decoder(str)
 class _Reading:
     """Reads the events of one stream, the many that are alike without parsing them."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, always: bool) -> None:
+        """`always`: engines were asked to tell the usage with every event."""
         self._kind = kind
+        self._always = always
         self._partial = Partial()
         self._pieces: list[str] = []
         self._frame: _Frame | None = None
@@ -168,11 +171,13 @@ class _Reading:
             partial.envelope = {name: value[name] for name in ENVELOPE if name in value}
         plain = False
         if choice is None:
-            partial.usage_sent = usage is not None
+            partial.usage_sent |= usage is not None
         else:
             plain = self._take_choice(choice)
         if usage is not None:
-            partial.usage = usage
+            # Unless asked to tell it always, an engine that tells it with the reason has no event of its own for it.
+            partial.usage_sent |= bool(partial.finish_reason) and not self._always
+            partial.usage, partial.counted = usage, True
             if type(usage.get("completion_tokens")) is int:
                 partial.tokens = usage["completion_tokens"]
                 partial.pending_tokens = min(partial.pending_tokens, partial.tokens)
@@ -183,6 +188,7 @@ class _Reading:
         partial = self._partial
         if partial.finish_reason:
             raise _Inexact
+        partial.counted = False
         reason, role = choice.get("finish_reason"), (choice.get("delta") or {}).get("role")
         piece = text_of(choice)
         if piece or (piece == "" and reason is None and role is None):
@@ -197,7 +203,9 @@ class _Reading:
         """Add a piece of text, which is one token as far as is known."""
         self._pieces.append(piece)
         self._partial.tokens += 1
-        self._partial.pending_tokens = 0 if piece.strip() else self._partial.pending_tokens + 1
+        self._partial.counted = False
+        again = not piece.strip() if self._kind is Kind.CHAT else not piece
+        self._partial.pending_tokens = self._partial.pending_tokens + 1 if again else 0
 
 
 def _frame(event: bytes) -> _Frame | None:

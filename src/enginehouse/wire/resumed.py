@@ -24,7 +24,7 @@ _MAX_EVENT = 1024 * 1024
 
 def closing(kind: Kind, partial: Partial) -> bytes:
     """What is missing at the end of an answer that is complete, where no engine has to be asked; else nothing."""
-    if not partial.ended or (partial.wants_usage and partial.usage is None):
+    if not partial.ended or (partial.wants_usage and not partial.counted):
         return b""
     parts = [] if partial.finish_reason else [_last(kind, partial)]
     if partial.wants_usage and not partial.usage_sent:
@@ -54,7 +54,19 @@ class Splicer:
     Where the client has no event yet the stream is passed on as it is.
     """
 
-    __slots__ = ("_begun", "_buffer", "_kind", "_partial", "_pending", "_reason", "_role", "failed", "finished")
+    __slots__ = (
+        "_begun",
+        "_buffer",
+        "_ends_alike",
+        "_kind",
+        "_partial",
+        "_pending",
+        "_reason",
+        "_role",
+        "_usage",
+        "failed",
+        "finished",
+    )
 
     def __init__(self, kind: Kind, partial: Partial) -> None:
         self._kind = kind
@@ -64,6 +76,8 @@ class Splicer:
         self._pending = partial.pending
         self._reason = partial.finish_reason
         self._role = partial.role_sent
+        self._ends_alike = False
+        self._usage: dict[str, Any] | None = None
         self.finished = False
         """The stream's last event was passed on."""
         self.failed = False
@@ -103,7 +117,7 @@ class Splicer:
             if self._partial.envelope and not self._reason:
                 raise _Misshapen
             self.finished = True
-            return event
+            return self._owed() + event
         return self._whole(data) if self._partial.envelope else event
 
     def _whole(self, data: bytes) -> bytes:
@@ -112,21 +126,31 @@ class Splicer:
         if not isinstance(value, dict) or value.get("error") is not None or not isinstance(value.get("choices"), list):
             raise _Misshapen
         choices = [kept for choice in value["choices"] if (kept := self._choice(choice)) is not None]
-        usage = value.get("usage")
-        if not choices and (value["choices"] or usage is None):
-            return b""
         others = {name: part for name, part in value.items() if name not in ENVELOPE}
-        if usage is not None:
-            others["usage"] = self._summed(usage)
+        if value.get("usage") is not None:
+            others["usage"] = self._usage = self._summed(value["usage"])
+        elif not choices:
+            return b""
+        if value["choices"] and not choices:
+            return b""
+        if self._partial.ended:
+            self._usage = None
         return _event({**self._partial.envelope, **others, "choices": choices})
+
+    def _owed(self) -> bytes:
+        """The usage that an answer lacked, where the engine told it together with a choice."""
+        if not self._partial.ended or not self._partial.wants_usage or self._usage is None:
+            return b""
+        return _event({**self._partial.envelope, "choices": [], "usage": self._usage})
 
     def _choice(self, choice: Any) -> dict[str, Any] | None:
         """A choice as the client gets it, None where nothing of it is left."""
         if not isinstance(choice, dict) or choice.get("index", 0) != 0:
             raise _Misshapen
-        if self._reason:
-            return None  # the text is complete, whatever the engine would add
         reason = choice.get("finish_reason")
+        if self._reason:
+            self._ends_alike = self._ends_alike or reason == "stop" == self._reason
+            return None  # the text is complete, whatever the engine would add
         if reason in BROKEN:
             raise _Misshapen
         if self._kind is Kind.CHAT:
@@ -157,7 +181,9 @@ class Splicer:
         partial = self._partial
         try:
             before = partial.usage["prompt_tokens"] if partial.usage else usage["prompt_tokens"] - partial.known_tokens
-            answered = partial.tokens if partial.ended else partial.known_tokens + usage["completion_tokens"]
+            answered = partial.known_tokens + usage["completion_tokens"]
+            if partial.ended and not self._ends_alike:
+                answered = partial.tokens  # what was said once more was not the mark of the end, which counts
             whole = {"prompt_tokens": before, "completion_tokens": answered, "total_tokens": before + answered}
             details = usage.get("prompt_tokens_details")
             if isinstance(details, dict) and (details.get("cached_tokens") or 0) > before:
