@@ -90,7 +90,7 @@ class Driver:
         worker, ask = self.worker, self.plan.ask
         if self.plan.own:
             return worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
-        if not tried and not self._waits_since and worker.room.behind(ask):
+        if worker.crowded[0] and not tried and not self._waits_since and worker.room.behind(ask):
             return Busy(ask.model, Refusal(Outcome.QUEUE_FULL, ask.model))
         if self.resumed is not None:
             tried = (*tried, *self.resumed.unfit(worker.table, ask))
@@ -391,5 +391,5 @@ class Driver:
             rival.expire(now, sent)
         elif attempt is not None and attempt is self._attempt and attempt.is_slow(now):
             # The first byte takes long: ask a second service, unless others wait for one.
-            if self._exchange.state is State.TRYING and not self.worker.room.crowded[0]:
+            if self._exchange.state is State.TRYING and not self.worker.crowded[0]:
                 self._do(self._exchange.handle(Event.SLOW))

@@ -53,8 +53,6 @@ class WaitingRoom:
         self._view = view
         self._ring = ring
         self.turns = Turns(shared, index)
-        self.crowded = shared.crowded
-        """One item: not 0 while somebody waits here or in another worker."""
         self.waiting: dict[str, Line[Waiter]] = {}
         """By model (or whatever `Busy.line` says); none is empty, so an empty dict means that nobody waits."""
         self._places: dict[Waiter, _Place] = {}
@@ -94,9 +92,7 @@ class WaitingRoom:
 
     def behind(self, ask: Ask) -> bool:
         """Do others wait for what a newcomer asks for, so that it has to wait behind them?"""
-        if not self.crowded[0] or ask.remembered >= 0:
-            return False
-        return ask.model in self.waiting or self.turns.elsewhere(ask.model)
+        return ask.remembered < 0 and (ask.model in self.waiting or self.turns.elsewhere(ask.model))
 
     def offer(self, service: Service, now: float, hops: int = 0) -> None:
         """A place at this service was freed: those whose turn it is may have it, as long as there is one.

@@ -108,6 +108,8 @@ class Worker:
         self.pool.retain((control,))
         self.counters = Counters(shared, index, config, lambda: self.now())
         self.room = WaitingRoom(config, shared, index, self.loads, self._ring)
+        self.crowded = shared.crowded
+        """One item: not 0 while a request waits for a service, in this worker or another one."""
         self._freed: dict[int, Service] = {}
         self._bell: Bell | None = None
         self.clients: set[ClientConn] = set()
@@ -213,7 +215,7 @@ class Worker:
         """A request to this service has ended: somebody who waits may have its place, when this step is over."""
         if self.loads.learned is not None:
             self._learn(self.loads.learned, service, outcome)
-        if self.room.crowded[0]:
+        if self.crowded[0]:
             if not self._freed:
                 asyncio.get_running_loop().call_soon(self._offer_freed)
             self._freed[service.slot] = service
