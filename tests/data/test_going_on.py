@@ -1,5 +1,6 @@
 """A stream whose engine dies is gone on with by another one, and the client reads one answer."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -106,4 +107,20 @@ async def test_no_service_is_asked_to_go_on_that_is_not_known_to_be_able_to() ->
     async with rig(one, other) as house:
         answer = await house.ask(post(json.dumps(BODY).encode()))
     assert b'"finish_reason":"error"' in answer.body
+    assert len(one.calls) + len(other.calls) == 1
+
+
+async def test_a_stream_whose_length_was_told_is_not_gone_on_with_for_another_one_would_be_longer() -> None:
+    async def script(call: Call) -> None:
+        stream = b"".join(events_of(call))
+        head = HEAD.replace(b"transfer-encoding: chunked", b"content-length: %d" % len(stream))
+        await call.send(head + stream[: len(stream) // 2])
+        call.close()
+
+    one, other = (Engine(name, script, continues=True) for name in "ab")
+    async with rig(one, other) as house:
+        client = await house.client()
+        await client.send(post(json.dumps(BODY).encode()))
+        with pytest.raises(asyncio.IncompleteReadError):
+            await client.answer()
     assert len(one.calls) + len(other.calls) == 1

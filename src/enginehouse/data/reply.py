@@ -83,7 +83,8 @@ class Reply:
         relay = self._make_relay(head, framing, length, ours)
         if head.is_event_stream:
             relay.watch_events(named=plan.route.dialect is Dialect.RESPONSES)
-            if keeps(self._worker.config, plan, head):
+            # Where its length was told, nothing can be added to it.
+            if framing is not Framing.LENGTH and keeps(self._worker.config, plan, head):
                 relay.replay = Replay(self._worker.replay_memory)
         if plan.route.makes_id and head.status < 300:
             relay.watch_for_id()
