@@ -110,6 +110,15 @@ async def test_no_service_is_asked_to_go_on_that_is_not_known_to_be_able_to() ->
     assert len(one.calls) + len(other.calls) == 1
 
 
+async def test_any_service_can_take_over_a_stream_without_text() -> None:
+    script = dying(1)
+    one, other = (Engine(name, script, continues=False) for name in "ab")
+    async with rig(one, other) as house:
+        answer = await house.ask(post(json.dumps(BODY).encode()))
+    found = streams.read(answer.body)
+    assert (found.text, found.roles, found.done, len(found.envelopes)) == ("".join(WORDS), ["assistant"], 1, 1)
+
+
 async def test_a_stream_whose_length_was_told_is_not_gone_on_with_for_another_one_would_be_longer() -> None:
     async def script(call: Call) -> None:
         stream = b"".join(events_of(call))

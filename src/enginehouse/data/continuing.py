@@ -31,9 +31,9 @@ class Continuation:
         """All that is missing, where no service has to be asked."""
 
     def unfit(self, table: Table, ask: Ask) -> tuple[str, ...]:
-        """Names of the services that cannot go on with an answer."""
+        """Names of the services that cannot go on with an answer; where there is no text of it yet, all can."""
         entry = table.models.get(ask.model) if ask.model else table.everyone
-        if entry is None or not self.partial.envelope:
+        if entry is None or not self.partial.known:
             return ()
         return tuple([service.name for service in entry.services if not service.continues])
 
