@@ -157,6 +157,16 @@ def test_while_healthy_services_are_at_their_caps_an_ejected_one_gets_nothing() 
     assert chosen(table(*services(1, 1, capacity=1)), memory=memory) == "s1"
 
 
+def test_where_others_have_no_room_one_that_has_just_come_back_gets_more_than_its_part() -> None:
+    members = services(1, 1, capacity=2)
+    memory = loaded(2, 1)
+    memory.slow_from[1], memory.slow_until[1], memory.latest_ejection[0] = NOW, NOW + 10, NOW + 10
+    for seed in range(20):
+        assert chosen(table(*members), memory=memory, rng=random.Random(seed)) == "s1"
+    memory.loads[0][1] = 1
+    assert ask_for(table(*members), memory=memory) == busy(Outcome.QUEUE_FULL, "m")
+
+
 def test_the_other_cache_type_is_better_than_waiting_for_the_preferred_one() -> None:
     members = (service("a", 0, cache_type="static", capacity=1), service("b", 1, cache_type="paged", capacity=1))
     ask = Ask(model="m", cache_type="static")

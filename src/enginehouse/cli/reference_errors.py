@@ -75,6 +75,7 @@ HEADERS: Final = [
     ("x-enginehouse-service", "name of the service that answered, `-` if none did"),
     ("x-enginehouse-attempts", "attempts made, 0 where no service was asked"),
     ("x-enginehouse-queue-ms", "time the request waited for its turn, in milliseconds"),
+    ("x-enginehouse-queue-position", "its place when it began to wait, from 1; only where it had to"),
     ("x-enginehouse-overhead-ms", "the router's own time until the head was sent, in milliseconds"),
     ("x-enginehouse-reason", REASON),
     ("retry-after", "seconds after which trying again makes sense (see the table)"),

@@ -11,7 +11,9 @@ from math import inf
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from enginehouse.core.fleet import Service
 from enginehouse.core.shared import LINES, Shared
+from enginehouse.policy.line import lines_of
 
 #: A worker that gave no sign of life for this long gets no turn: it may be frozen. Seconds.
 SILENT: Final = 1.0
@@ -36,6 +38,8 @@ class Turns:
         self._row = shared.turns[index]
         self._others: list[int] = []
         """Other workers that live, as of the last sweep."""
+        self._lines: dict[int, tuple[Service, list[tuple[str, int]]]] = {}
+        """By slot: whom a place at its service may help."""
 
     @property
     def others(self) -> int:
@@ -75,16 +79,16 @@ class Turns:
         if shared.crowded[0] and not any(shared.waiting):
             shared.crowded[0] = 0
 
-    def next(self, lines: Iterable[str], in_vain: set[str]) -> Turn | None:
-        """Of lines with these names in all workers, the one whose last turn was longest ago; None where nobody waits.
+    def next(self, service: Service, in_vain: set[str]) -> Turn | None:
+        """Of the lines in all workers whom a place at this service may help, the one whose last turn was longest ago;
+        None where nobody waits.
 
         `in_vain`: those of this worker that could not use their turn just now.
         """
         waiting, turns = self._shared.waiting, self._shared.turns
         others = [(worker, turns[worker]) for worker in self._others if waiting[worker]]
         found, least = None, inf
-        for line in lines:
-            place = place_of(line)
+        for line, place in self._lines_of(service):
             own = self._row[place]
             if own and own < least and line not in in_vain:
                 found, least = Turn(self._index, line), own
@@ -93,6 +97,13 @@ class Turns:
                 if turn and turn < least:
                     found, least = Turn(worker, line), turn
         return found
+
+    def _lines_of(self, service: Service) -> list[tuple[str, int]]:
+        """Names and places of lines; a service may have thousands, and is asked about with every request that ends."""
+        known = self._lines.get(service.slot)
+        if known is None or known[0] is not service:
+            known = self._lines[service.slot] = service, [(line, place_of(line)) for line in lines_of(service)]
+        return known[1]
 
     def elsewhere(self, line: str) -> bool:
         """Does anybody wait in a line of this name in another worker?"""

@@ -16,7 +16,7 @@ from enginehouse.core.shared import Shared
 from enginehouse.data.turns import Turns
 from enginehouse.machines.exchange import Event
 from enginehouse.policy.choose import LoadView, has_room
-from enginehouse.policy.line import UNKNOWN, Line, lines_of, picky
+from enginehouse.policy.line import UNKNOWN, Line, picky
 
 #: In a line of those that not every service helps, so many clients in turn are asked before the others have to wait.
 ASKED: Final = 4
@@ -99,10 +99,9 @@ class WaitingRoom:
 
         `hops`: so many workers could not use it already. When none can, it stays free until the sweep.
         """
-        lines = lines_of(service)
         in_vain: set[str] = set()
         while has_room(service, self._view):
-            turn = self.turns.next(lines, in_vain)
+            turn = self.turns.next(service, in_vain)
             if turn is None:
                 return
             if turn.worker != self._index:
