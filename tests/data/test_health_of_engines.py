@@ -175,7 +175,7 @@ async def test_an_engine_that_answers_500_while_the_others_do_not_is_put_out() -
 
 
 async def test_a_client_error_and_a_thing_that_an_engine_cannot_do_put_nobody_out() -> None:
-    for status in (b"400 Bad Request", b"404 Not Found", b"501 Not Implemented"):
+    for status in (b"400 Bad Request", b"422 Unprocessable Content", b"501 Not Implemented"):
         one = Scripted()
         one.now = refusing(b"", status)
         async with rig(one.ill, Engine("b", well)) as house:

@@ -78,7 +78,9 @@ def test_an_outlier_fails_more_often_than_all_together_and_never_are_all_outlier
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.sampled_from(["", "tick", "clear"])), max_size=60))
-def test_a_window_is_the_sum_of_its_last_ticks_and_of_what_came_since(steps: list[tuple[int, int, str]]) -> None:
+def test_a_window_is_the_last_ticks_that_hold_enough_requests_and_what_came_since(
+    steps: list[tuple[int, int, str]],
+) -> None:
     window, counted, running, kept = Window(), Tally(0, 0), Tally(0, 0), list[Tally]()
     for ended, failed, what in steps:
         counted = Tally(counted.ended + ended, counted.failed + failed)
@@ -89,5 +91,14 @@ def test_a_window_is_the_sum_of_its_last_ticks_and_of_what_came_since(steps: lis
         elif what == "tick":
             window.tick(counted)
             kept, running = [*kept, running][-TICKS:], Tally(0, 0)
-        whole = [*kept, running]
+        spans = [[*kept[len(kept) - ticks :], running] for ticks in range(len(kept) + 1)]
+        whole = next((span for span in spans if sum(k.ended for k in span) >= LEAST), spans[-1])
         assert window.total(counted) == (sum(k.ended for k in whole), sum(k.failed for k in whole))
+
+
+def test_a_service_with_many_requests_is_judged_by_what_happens_now() -> None:
+    window = Window()
+    for second in range(1, TICKS + 1):
+        window.tick(Tally(1000 * second, 0))
+    before = 1000 * TICKS
+    assert window.total(Tally(before + LEAST, LEAST)) == (LEAST, LEAST)

@@ -28,13 +28,16 @@ class Tally(NamedTuple):
 
 
 class Window:
-    """The last `TICKS` ticks of one service and the one that runs, out of counts that only grow."""
+    """The latest requests of one service, out of counts that only grow: as many ticks as `LEAST` requests took.
+
+    Never more than `TICKS`, and the one that runs. So a service with many requests is judged by what happens now.
+    """
 
     __slots__ = ("_marks",)
 
     def __init__(self) -> None:
         self._marks: deque[Tally] = deque((Tally(0, 0),), TICKS + 1)
-        """Counts at the beginning of the window and at the end of each tick in it."""
+        """Counts at the beginning of the longest window and at the end of each tick in it."""
 
     def tick(self, counted: Tally) -> None:
         """A tick is over; `counted` is everything up to now."""
@@ -42,8 +45,10 @@ class Window:
 
     def total(self, counted: Tally) -> Tally:
         """What ended within the window; `counted` is everything up to now."""
-        first = self._marks[0]
-        return Tally(counted.ended - first.ended, counted.failed - first.failed)
+        for mark in reversed(self._marks):
+            if counted.ended - mark.ended >= LEAST:
+                break
+        return Tally(counted.ended - mark.ended, counted.failed - mark.failed)
 
     def clear(self, counted: Tally) -> None:
         """What was up to now is dealt with."""
