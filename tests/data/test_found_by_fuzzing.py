@@ -80,3 +80,32 @@ def test_a_stream_older_than_the_first_byte_timeout_is_gone_on_with_however_long
     assert told.count(b'"word "') == 102
     assert told.endswith(b"0\r\n\r\n")
     assert b"[DONE]" in told
+
+
+@pytest.mark.parametrize("missing", [0, 1, 40, 400])
+async def test_a_stream_with_a_length_that_breaks_gets_nothing_added_to_it(missing: int) -> None:
+    """The error event, or the end that was missing, went into a body of a given length: what was too long for it looked
+    like the next answer, and what fitted in made a broken stream look whole."""
+    body, go = WORD * 3 + LAST, asyncio.Event()
+
+    async def short(call: Call) -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % len(body)
+        await call.send(head + WORD)
+        await go.wait()
+        if missing:
+            await call.send(body[len(WORD) : -missing])
+            call.close()
+        else:
+            await call.send(body[len(WORD) :] + b"too much")
+            await call.gone()
+
+    async with rig(Engine("a", short, continues=True), Engine("b", short, continues=True)) as house:
+        client = await house.client()
+        await client.send(post(b'{"model":"m","stream":true,"messages":[]}'))
+        head = await client.read_head()
+        assert b"content-length: %d\r\n" % len(body) in head
+        told = await client.reader.readexactly(len(WORD))
+        go.set()
+        told += await client.closed()
+        assert body.startswith(told)
+        assert len(told) < len(body)

@@ -181,7 +181,10 @@ class Relay:
         """The answer broke: say so where an event can be framed, else end so that no client takes it for whole."""
         self.keep = False
         self.forget_half()
-        if self._events is not None and self._events.at_boundary:
+        if self._framing is Framing.LENGTH:
+            # What this read brought might make up the length that was announced; so would an event of ours.
+            self._out.clear()
+        elif self._events is not None and self._events.at_boundary:
             if not self._events.finished:
                 event = errors.stream_break(outcome, dialect)
                 self.sent += len(event)
@@ -189,8 +192,6 @@ class Relay:
             self.end()
         elif self._chunked:
             self.flush()  # no last chunk: the client's parser reports it, and what was sent still arrives
-        elif self._framing is Framing.LENGTH:
-            self._out.clear()  # with what this read brought there might be as many bytes as were announced
         else:
             _reset(self._transport)
 
