@@ -134,6 +134,10 @@ class Flapping(Repeated):
 class KilledInTurn(Repeated):
     """One after the other is killed in the middle of its streams, and the next one when the first is back."""
 
+    def __init__(self, stage: Stage, between: float = BETWEEN_KILLS) -> None:
+        super().__init__(stage)
+        self._between = between
+
     async def again_and_again(self) -> None:
         while True:
             for engine in self.stage.engines:
@@ -141,7 +145,7 @@ class KilledInTurn(Repeated):
                 await asyncio.sleep(BETWEEN_KILLS)
                 await engine.start()
                 await until("both engines take requests", self.stage.ready, START)
-                await asyncio.sleep(BETWEEN_KILLS)
+                await asyncio.sleep(self._between)
 
 
 class PortReused(EngineFault):
