@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from enginehouse.policy.line import (
@@ -56,6 +56,8 @@ def test_a_client_that_was_just_served_comes_after_one_that_joined_meanwhile() -
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=12), st.integers(0, 12), st.sampled_from("abcd"))
+@example(["a", "b", "b"], 0, "a")
+@example(["b", "b", "a"], 0, "a")
 def test_the_position_says_after_how_many_services_it_is_its_turn(before: list[str], gone: int, client: str) -> None:
     line = line_of(*before)
     for waiter in served(line_of(*before))[:gone]:
