@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.contract.router import DEADLINE, Answer, Router, engines, running, static, until, worker_of
+from tests.ports import Ports
 
 
 def at_once(count: int, ask: Callable[[int], Answer]) -> list[Answer]:
@@ -89,6 +90,22 @@ def test_requests_wait_for_an_engine_that_is_still_loading(tmp_path: Path) -> No
             until(router.ready, "workers with a fleet")
             answers = at_once(8, lambda _: router.chat())
             assert Counter(answer.status for answer in answers) == {200: 8}
+
+
+def test_what_is_asked_while_the_only_engine_is_restarted_waits_for_it(tmp_path: Path, ports: Ports) -> None:
+    port = ports.one()
+    with (
+        engines(a={"port": port}) as sims,
+        running(tmp_path, [static(sims["a"])], workers=2, queue_timeout=60, health_interval=0.2) as router,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        router.until_healthy("a")
+        sims["a"].kill9()
+        asked = [pool.submit(router.chat) for _ in range(8)]
+        until(lambda: waiting(router) == 8, "all of them wait")
+        until(lambda: not router.healthy(), "the end of the engine is known")
+        with engines(a={"port": port}):
+            assert {future.result(DEADLINE).status for future in asked} == {200}
 
 
 def test_a_worker_that_is_killed_frees_the_places_that_its_requests_held(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Service
 from enginehouse.core.shared import SIZE, Shared, WorkerState
 from enginehouse.data.turns import SILENT, place_of
-from enginehouse.data.waiting import WaitingRoom
+from enginehouse.data.waiting import APART, WaitingRoom
 from enginehouse.machines.exchange import Event
 from enginehouse.policy.choose import LoadView, has_room
 from enginehouse.policy.line import UNKNOWN, line_apart, line_at, line_for
@@ -259,15 +259,18 @@ def test_what_was_tried_elsewhere_does_not_hold_up_those_behind_it_whom_a_place_
     assert {guest.told[-1] for guest in choosy} == {"asked in vain"}
 
 
-def test_those_that_every_service_has_failed_are_asked_with_the_sweep_only() -> None:
+def test_those_that_every_service_has_failed_are_asked_now_and_then_and_when_anything_has_changed() -> None:
     house = House()
-    apart = Guest("apart")
-    house.rooms[0].join(line_apart("m"), apart, "c", house.now)
+    patient = Guest("apart", lambda: False)
+    house.rooms[0].join(line_apart("m"), patient, "c", house.now)
     house.shared.loads[0][0] = 1
     house.release(0)
-    assert apart.told == []
-    house.beat()
-    assert apart.told == ["went"]
+    assert patient.told == []
+    for _ in range(2 * APART):
+        house.beat()
+    assert len(patient.told) == 2
+    house.rooms[0].offer_all(house.now)
+    assert len(patient.told) == 3
 
 
 def test_lines_for_the_same_service_take_turns() -> None:

@@ -16,10 +16,13 @@ from enginehouse.core.shared import Shared
 from enginehouse.data.turns import Turns
 from enginehouse.machines.exchange import Event
 from enginehouse.policy.choose import LoadView, has_room
-from enginehouse.policy.line import UNKNOWN, Line, picky
+from enginehouse.policy.line import UNKNOWN, Line, apart, picky
 
 #: In a line of those that not every service helps, so many clients in turn are asked before the others have to wait.
 ASKED: Final = 4
+#: With each so many sweeps those are asked whom every service has failed: they have few attempts left, and an engine
+#: takes its time to come back.
+APART: Final = 4
 _FREED: Final = Event.FREED
 
 
@@ -56,6 +59,7 @@ class WaitingRoom:
         self.waiting: dict[str, Line[Waiter]] = {}
         """By model (or whatever `Busy.line` says); none is empty, so an empty dict means that nobody waits."""
         self._places: dict[Waiter, _Place] = {}
+        self._sweeps = 0
 
     def join(self, line: str, waiter: Waiter, client: str, now: float, waited: float = 0.0) -> int:
         """Wait at the end of a line, as one of `client`'s requests. Returns the position from 1; 0: there is no place.
@@ -117,9 +121,8 @@ class WaitingRoom:
 
     def offer_all(self, now: float) -> None:
         """Anything may have changed, and whoever can use it may."""
-        for line in tuple(self.waiting):
-            while self._serve_one(line, now):
-                pass
+        for name in tuple(self.waiting):
+            self._serve(name, now)
 
     def sweep(self, now: float) -> None:
         """Called a few times a second: deadlines, and room that was made without a word."""
@@ -130,13 +133,20 @@ class WaitingRoom:
                     line.leave(place.client, waiter)
                     waiter.woken(Event.LATE)
             self._close_if_empty(name)
-        self.offer_all(now)
+        self._sweeps += 1
+        for name in tuple(self.waiting):
+            if not apart(name) or not self._sweeps % APART:
+                self._serve(name, now)
         self.turns.sweep(len(self._places), now)
 
     def retry_after(self, line: str, now: float) -> int:
         """Seconds after which it is worth asking again for what is waited for in this line, 1 to 60."""
         found = self.waiting.get(line)
         return found.retry_after(now) if found is not None else UNKNOWN
+
+    def _serve(self, name: str, now: float) -> None:
+        while self._serve_one(name, now):
+            pass
 
     def _serve_one(self, name: str, now: float) -> bool:
         """Did anybody of this line go on?"""

@@ -29,8 +29,13 @@ def line_for(model: str, tried: bool) -> str:
 
 def line_apart(model: str) -> str:
     """The line of those that every service of the model has failed. A place that is freed is no help to them: they are
-    asked with each sweep only, and with each new fleet."""
+    asked now and then, and with each new fleet."""
     return model + "\r"
+
+
+def apart(line: str) -> bool:
+    """Is it a `line_apart`?"""
+    return line.endswith("\r")
 
 
 def line_at(service: Service) -> str:
