@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tests.data.rig import Call, Engine, post, rig
-from tests.data.world import LAST, REQUESTS, SSE, WORD, World, chunk, settled
+from tests.data.world import ERROR, LAST, REQUESTS, SSE, WORD, World, chunk, settled
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: house\r\nConnection: %b\r\n\r\n"
 
@@ -109,3 +109,36 @@ async def test_a_stream_with_a_length_that_breaks_gets_nothing_added_to_it(missi
         told += await client.closed()
         assert body.startswith(told)
         assert len(told) < len(body)
+
+
+def test_a_whole_answer_that_does_not_go_on_with_a_stream_ends_its_attempt_once() -> None:
+    """Its head ended the attempt and its body did so again, when another attempt was under way: a slot was lost."""
+    no = ERROR % b"400 Bad Request"
+
+    async def story() -> tuple[World, bytes]:
+        world = World(random.Random(1), 3)
+        world._come()
+        client = world.clients[0]
+        for _ in range(3):  # so often that its head is known, and no parser is asked again
+            client.protocol.data_received(REQUESTS["asks"])
+            await world.connected()
+            next(wire for wire in world.engines if wire.protocol.holder).protocol.data_received(no)
+        client.written.clear()
+        client.protocol.data_received(REQUESTS["asks for a stream"])
+        await world.connected()
+        for said in (SSE + chunk(WORD), no, SSE + chunk(WORD) + chunk(LAST) + b"0\r\n\r\n"):
+            engine = next(wire for wire in world.engines if wire.protocol.holder and not wire.closed)
+            engine.protocol.data_received(said)
+            if said.startswith(SSE) and not said.endswith(b"0\r\n\r\n"):
+                engine.lose(ConnectionResetError())
+            await settled()
+            world.check()
+            await world.connected()
+        world.leave()
+        await settled()
+        return world, bytes(client.written)
+
+    world, told = asyncio.run(story())
+    assert told.count(b'"word "') == 2
+    assert told.endswith(b"0\r\n\r\n")
+    assert world.load() == 0

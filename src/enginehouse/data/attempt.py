@@ -164,8 +164,9 @@ class Attempt:
         """The whole answer came in one read: one write passes it on."""
         if head.status >= 400 or not self._driver.plain:
             self.answer_head(head, len(body))
-            self.answer_body(body)
-            self.answer_read(True)
+            if self.engine is not None:  # else the head alone ended the attempt
+                self.answer_body(body)
+                self.answer_read(True)
             return
         self.first_byte = self._driver.worker.now()
         self.head = head
