@@ -359,6 +359,18 @@ def test_who_cannot_use_its_turn_passes_it_on() -> None:
     assert (guest.told, in_vain.told) == (["went"], ["asked in vain"])
 
 
+def test_who_used_its_turn_tells_the_others_of_the_places_that_are_left_however_many_were_asked_in_vain() -> None:
+    house = House(2)
+    wide = service("a", 0, capacity=2)
+    house.shared.loads[0][0] = 2
+    other = house.guest(1, "other", at=wide)
+    house.guest(0, "here", at=wide)
+    house.shared.loads[0][0] = 0
+    house.rooms[1].offer(wide, house.now, 9)
+    assert other.told == ["went"]
+    assert house.rung == [(0, 0, 1)]
+
+
 def test_a_place_that_nobody_can_use_is_not_passed_round_for_ever() -> None:
     house = House(3)
     house.shared.loads[0][0] = 1
@@ -396,7 +408,10 @@ def test_two_lines_that_share_a_place_in_memory_end_it_only_together() -> None:
     other = next(name for name in names if place_of(name) == place_of("m"))
     house = House()
     house.shared.loads[0][0] = 1
-    one, two = house.guest(0, "one", "m"), house.guest(0, "two", other)
+    one = house.guest(0, "one", "m")
+    began = house.shared.turns[0][place_of("m")]
+    two = house.guest(0, "two", other)
+    assert house.shared.turns[0][place_of("m")] == began  # who waits for longer does not lose his turn
     house.rooms[0].leave(one)
     assert house.shared.turns[0][place_of("m")]
     house.rooms[0].leave(two)
