@@ -136,6 +136,17 @@ async def test_a_long_answer_ends_an_ejection_with_its_first_byte() -> None:
         go_on.set()
 
 
+async def test_an_error_that_is_passed_on_as_it_comes_does_not_end_an_ejection() -> None:
+    one = Scripted()
+    async with rig(one.ill, Engine("b", well), ejection_time=1.0, verbatim_errors=True) as house:
+        await break_down(house, one)
+        one.now = error
+        await until(lambda: house.shared.ejected_until[0] <= house.worker.now())
+        assert {a.status for a in await ask(house, 2)} == {200, 500}
+        assert house.shared.levels[0] == 2
+        assert house.shared.ejected_until[0] > house.worker.now()
+
+
 async def test_an_engine_that_refuses_fast_does_not_look_idle_and_gets_nothing_until_it_has_rested() -> None:
     one = Scripted()
     one.now = refusing(b"600")

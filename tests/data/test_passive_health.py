@@ -416,6 +416,16 @@ def test_what_is_longer_ago_than_the_window_counts_no_more() -> None:
     assert house.candidates() == [0, 1]
 
 
+def test_the_window_is_as_long_however_often_the_services_are_compared() -> None:
+    house = House(2)
+    for _ in range(TICKS - 1):
+        house.attempt(ANSWERED, failed=True)
+        for _ in range(4):
+            house.now += TICK / 4
+            house.workers[0].tick(house.now)
+    assert house.shared.noted(0) == (TICKS - 1, TICKS - 1)
+
+
 def test_what_put_it_out_does_not_put_it_out_again_when_it_is_back() -> None:
     house = House(2, ejection_time=2.0, slow_start=0.0)
     house.traffic(0, 40, 40)

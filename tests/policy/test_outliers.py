@@ -102,3 +102,10 @@ def test_a_service_with_many_requests_is_judged_by_what_happens_now() -> None:
         window.tick(Tally(1000 * second, 0))
     before = 1000 * TICKS
     assert window.total(Tally(before + LEAST, LEAST)) == (LEAST, LEAST)
+
+
+def test_a_service_with_few_requests_is_judged_by_those_of_the_last_ticks() -> None:
+    window = Window()
+    for second in range(1, TICKS + 6):
+        window.tick(Tally(second, 0))
+    assert window.total(Tally(TICKS + 5, 0)) == (TICKS, 0)
