@@ -271,6 +271,15 @@ def test_models_a_record_lists_go_before_what_the_engine_lists_itself() -> None:
     assert play.entry("b").models == ("m1", "m2")
 
 
+def test_the_fleet_says_who_can_go_on_with_a_stream_as_soon_as_its_engine_has_named_itself() -> None:
+    play = Play()
+    play.registry(record("a"), record("b", metadata={"type": "openai-api", "continue_final_message": False}))
+    assert [service.continues for service in play.fleet().services] == [False, False]
+    for name in "ab":
+        play.entry(name).learn(({"id": "m", "owned_by": "vllm"},))
+    assert [service.continues for service in play.fleet().services] == [True, False]
+
+
 def test_a_model_once_seen_stays_known_when_its_service_is_gone() -> None:
     play = Play()
     play.registry(record("a", metadata={"type": "openai-api", "models": ["m"]}))

@@ -14,6 +14,7 @@ from enginehouse.core.record import (
     Record,
     RecordError,
     cache_type,
+    continues,
     endpoint,
     health_url,
     is_inference,
@@ -182,6 +183,7 @@ def test_metadata_that_is_no_json_object_is_refused(metadata: object) -> None:
     [
         ("type", 1),
         ("cache_type", []),
+        ("continue_final_message", "yes"),
         ("capacity", 0),
         ("capacity", True),
         ("capacity", "8"),
@@ -263,6 +265,30 @@ def test_models_are_the_objects_of_the_list_the_first_of_each_id_else_the_ids() 
 @pytest.mark.parametrize(("stated", "known"), [("static", "static"), ("paged", "paged"), ("other", ""), (None, "")])
 def test_the_cache_type_is_one_that_size_routing_knows(stated: str | None, known: str) -> None:
     assert cache_type(record(metadata={"cache_type": stated})) == known
+
+
+@pytest.mark.parametrize(
+    ("stated", "owners", "does"),
+    [
+        (None, ["vllm"], True),
+        (None, ["sglang", "vllm"], True),
+        (None, ["llamacpp"], True),
+        (None, ["enginehouse-sim"], True),
+        (None, ["vllm", "openai"], False),
+        (None, ["somebody"], False),
+        (None, [None], False),
+        (None, [["vllm"]], False),
+        (None, [], False),
+        (True, ["somebody"], True),
+        (True, [], True),
+        (False, ["vllm"], False),
+    ],
+)
+def test_who_goes_on_with_an_assistants_message_is_stated_or_known_by_the_engines_own_name(
+    stated: bool | None, owners: list[Any], does: bool
+) -> None:
+    models = [{"id": "m", "owned_by": owner} if owner else {"id": "m"} for owner in owners]
+    assert continues(record(metadata={"continue_final_message": stated}), models) is does
 
 
 @pytest.mark.parametrize("ip", [*LINK_LOCAL, *NOBODY, "", "localhost", "127.1"])
