@@ -221,6 +221,7 @@ async def test_a_rolling_restart_of_every_engine_under_load_loses_nothing(start_
 async def test_a_drained_service_finishes_what_it_has_and_gets_nothing_new_until_it_is_told_to_or_restarted(
     start_house: StartHouse,
 ) -> None:
+    """Defect: no drain."""
     house = start_house(simulated("a", "shared", time_per_token=0.1), simulated("b", "shared"))
     await house.ready("a")
     async with raw.line(house.port) as line, Load(house.port, "shared") as load:

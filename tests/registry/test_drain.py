@@ -39,6 +39,7 @@ def status(store: EmbeddedStore) -> str:
 
 @pytest.mark.parametrize("lease", ["", "L"])
 async def test_a_drain_needs_no_lease_and_is_kept_over_heartbeats_until_it_is_lifted(lease: str) -> None:
+    """Defect: no drain."""
     async with opened() as store:
         changes: list[Change] = []
         store.listen(changes.append)
@@ -66,7 +67,10 @@ async def test_the_same_incarnation_may_describe_itself_anew_without_ending_a_dr
 
 @pytest.mark.parametrize(("old", "new"), [("L", "M"), ("", "L"), ("", "")])
 async def test_a_successor_takes_requests(old: str, new: str) -> None:
-    """An engine that was drained and restarted comes back by itself; who registers without leases does it by a POST."""
+    """Defect: no drain.
+
+    An engine that was drained and restarted comes back by itself; who registers without leases does it by a POST.
+    """
     async with opened() as store:
         await store.put(record(), old)
         await store.amend("e", DRAIN, "")
