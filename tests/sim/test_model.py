@@ -1,6 +1,7 @@
 """The tokens of the simulated engine, and when they come."""
 
 import asyncio
+from functools import partial
 
 import msgspec
 import pytest
@@ -162,12 +163,12 @@ async def test_an_engine_with_slots_works_on_so_many_jobs_and_the_others_wait_th
     order: list[int] = []
     done = asyncio.Event()
 
-    def emit(number: int) -> None:
+    def emit(number: int, _chunk: object) -> None:
         order.append(number)
         if len(order) == 4:
             done.set()
 
-    jobs = [engine.start(1, False, lambda _, number=number: emit(number)) for number in range(5)]
+    jobs = [engine.start(1, False, partial(emit, number)) for number in range(5)]
     assert [job.first_at > 0 for job in jobs] == [True, True, False, False, False]
     jobs[2].cancel()
     await asyncio.wait_for(done.wait(), 20)
