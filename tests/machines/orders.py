@@ -127,15 +127,13 @@ class LeasePlayer:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.machine = lease.Lease(30.0, rng=rng.random)
-        self._offers = 0
 
     @property
     def state(self) -> Any:
         return self.machine.state
 
     def possible(self, now: float) -> Sequence[Any]:
-        self._offers += 1
-        outside: list[Any] = [lease.Offered(f"l{self._offers}"), lease.Changed(), lease.Withdrawn(), lease.Woken()]
+        outside: list[Any] = [lease.Offered(f"l{self.rng.random()}"), lease.Changed(), lease.Withdrawn(), lease.Woken()]
         answers: list[Any] = [lease.Accepted(), lease.Unknown(), lease.Superseded(), lease.Failed("busy")]
         late = self.state is lease.State.SUPERSEDED  # the answer to a call that was under way may still come
         return outside + answers if self.machine.busy or late else outside

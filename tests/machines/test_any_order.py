@@ -5,8 +5,7 @@ from __future__ import annotations
 import pkgutil
 import random
 from collections.abc import Callable
-from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -18,24 +17,40 @@ from tests.machines.orders import MACHINES, PAUSES, Player
 EACH = pytest.mark.parametrize("name", MACHINES)
 
 
+class Place(NamedTuple):
+    """How a machine came to be where it is: its first chance, and each event with its time and the chance it had."""
+
+    chance: int
+    events: tuple[tuple[int, Any, float], ...] = ()
+
+    def again(self, make: Callable[[random.Random], Player]) -> Player:
+        """The machine there."""
+        player = make(random.Random(self.chance))
+        for chance, event, now in self.events:
+            player.rng.seed(chance)
+            player.tell(event, now)
+        return player
+
+
 def explore(make: Callable[[random.Random], Player], steps: int) -> set[tuple[Any, Any, Any]]:
     """(state, kind of event, next state) of so many steps, each from some place where the machine has been before."""
     rng = random.Random(1)
-    places: dict[Any, list[tuple[Player, float]]] = {}
+    places: dict[Any, list[Place]] = {}
     seen = set()
     for step in range(steps):
-        begins = step % 10 == 0
-        chance = random.Random(step)
-        player, now = (make(chance), 100.0) if begins else deepcopy(rng.choice(places[rng.choice(list(places))]))
-        player.rng.setstate(chance.getstate())  # the same place may lead elsewhere
-        possible, before = player.possible(now), player.state
-        if not possible:
+        place = Place(step) if step % 10 == 0 else rng.choice(places[rng.choice(list(places))])
+        player = place.again(make)
+        before, now = player.state, (place.events[-1][2] if place.events else 100.0) + rng.choice(PAUSES)
+        player.rng.seed(step)  # the same place may lead elsewhere
+        possible = player.possible(now)
+        if not possible or len(place.events) > 30:
             continue
-        event, now = rng.choice(possible), now + rng.choice(PAUSES)
+        event = rng.choice(possible)
+        player.rng.seed(step)
         player.tell(event, now)
         seen.add((before, player.kind(event), player.state))
         found = places.setdefault(player.state, [])
-        found.append((player, now))
+        found.append(Place(place.chance, (*place.events, (step, event, now))))
         if len(found) > 60:
             found.pop(rng.randrange(len(found)))
     return seen
