@@ -11,6 +11,7 @@ import pytest
 from enginehouse.core.fleet import Fleet
 from enginehouse.core.outcome import Outcome
 from enginehouse.policy.admission import FRACTION, unpacked
+from enginehouse.policy.line import line_apart
 from tests.data.rig import DEADLINE, Answer, Call, Client, Engine, Rig, post, rig, service_of, until
 
 
@@ -77,7 +78,7 @@ def error_of(answer: Answer) -> dict[str, Any]:
 async def test_what_an_engine_cannot_take_now_waits_and_is_answered_in_order() -> None:
     """Defect: No metrics, no tracing, no auth, no queue, no drain."""
     slow = Slow()
-    async with rig(Engine("a", slow, capacity=2)) as house:
+    async with rig(Engine("a", slow, capacity=2), sweep=60) as house:
         clients = await asked(house, *[ask(str(number)) for number in range(5)])
         assert (slow.said, waiting(house), house.load()) == (["0", "1"], 3, 2)
         for number in range(2, 5):
@@ -306,7 +307,7 @@ async def test_without_a_queue_what_nobody_can_take_now_is_refused_at_once() -> 
 
 async def test_a_client_that_leaves_gives_up_its_place_and_its_engine_never_hears_of_it() -> None:
     slow = Slow()
-    async with rig(Engine("a", slow, capacity=1)) as house:
+    async with rig(Engine("a", slow, capacity=1), sweep=60) as house:
         first, gone, third = await asked(house, ask("0"), ask("gone"), ask("2"))
         gone.close()
         await until(lambda: waiting(house) == 1)
@@ -338,7 +339,7 @@ async def test_a_stop_answers_those_that_still_wait() -> None:
 async def test_a_request_for_a_model_whose_service_is_not_ready_waits_for_it() -> None:
     slow = Slow()
     engine = Engine("a", slow, up=False)
-    async with rig(engine) as house:
+    async with rig(engine, sweep=60) as house:
         (client,) = await asked(house, ask())
         assert waiting(house) == 1
         engine.extra["up"] = True
@@ -386,7 +387,7 @@ async def test_who_waits_in_vain_for_a_model_that_nobody_serves_now_is_told_so()
 
 async def test_a_place_that_another_worker_has_freed_is_taken_when_it_tells() -> None:
     slow = Slow()
-    async with rig(Engine("a", slow, capacity=1), sweep=5.0) as house:
+    async with rig(Engine("a", slow, capacity=1), sweep=60) as house:
         await until(lambda: house.shared.beats[0])
         house.shared.states[1], house.shared.beats[1] = 1, house.worker.now()
         house.worker.loads.loads = house.shared.living(0)
@@ -417,6 +418,58 @@ async def test_a_request_whose_engine_failed_waits_for_the_one_that_is_left() ->
         answers = [await client.answer() for client in clients]
         assert [answer.status for answer in answers] == [200] * 4
         assert {answer.header("x-enginehouse-service") for answer in answers} == {"good"}
+
+
+class BreaksFirst(Slow):
+    """Breaks off at requests that say "break", so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def __call__(self, call: Call) -> None:
+        if self.times and json.loads(call.body)["say"] == "break":
+            self.times -= 1
+            call.close()
+        else:
+            await super().__call__(call)
+
+
+async def test_a_request_that_every_service_has_failed_waits_apart_and_in_line_when_they_are_at_their_caps() -> None:
+    slow = BreaksFirst(1)
+    async with rig(Engine("a", slow, capacity=1), sweep=60) as house:
+        room = house.worker.room
+        (failed,) = await asked(house, ask("break"))
+        await until(lambda: list(room.waiting) == [line_apart("m")])
+        clients = await asked(house, ask("1"), ask("2"))
+        assert slow.said == ["1"]
+        room.offer_all(house.worker.now())  # as a sweep or a new fleet does
+        assert list(room.waiting) == ["m"]
+        for say in ("1", "2", "break"):
+            await slow.holds(1)
+            assert slow.said == [say]
+            slow.let_go()
+        answers = [await client.answer() for client in (failed, *clients)]
+        assert [answer.status for answer in answers] == [200] * 3
+        assert answers[0].header("x-enginehouse-attempts") == "2"
+
+
+async def test_a_request_that_waits_for_the_second_time_has_less_time_left() -> None:
+    slow = BreaksFirst(2)  # at a connection that was used before, which does not count, and at a new one
+    async with rig(Engine("a", slow, capacity=1), sweep=60, queue_timeout=100.0) as house:
+        real, ahead = house.worker.now, 0.0
+        house.worker.now = lambda: real() + ahead
+        room = house.worker.room
+        first, second = await asked(house, ask("1"), ask("break"))
+        ahead = 60.0
+        slow.let_go()
+        await until(lambda: list(room.waiting) == [line_apart("m")])
+        ((until_then,),) = [line.clients["127.0.0.1"].values() for line in room.waiting.values()]
+        assert until_then - house.worker.now() < 41
+        room.offer_all(house.worker.now())
+        await slow.holds(1)
+        slow.let_go()
+        assert [(await client.answer()).status for client in (first, second)] == [200, 200]
 
 
 async def test_how_much_an_engine_bears_is_learned_from_what_it_refuses() -> None:

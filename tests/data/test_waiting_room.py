@@ -347,6 +347,7 @@ def test_a_worker_that_died_leaves_no_lines_behind() -> None:
     house.rooms[0].sweep(house.now)
     assert not house.rooms[0].behind(Ask("m"))
     assert not house.shared.crowded[0]
+    assert not any(house.shared.turns[1])
 
 
 def test_who_cannot_use_its_turn_passes_it_on() -> None:
