@@ -23,7 +23,8 @@ BETWEEN_KILLS = 1.0
 
 
 class Fault:
-    """Something that goes wrong on a stage. `lasts` False: it happens once, and nobody has to take it back."""
+    """Something that goes wrong on a stage. `lasts` False: it happens once, and nobody has to take it back; then it is
+    `mended` not before something has happened at all."""
 
     lasts = True
 

@@ -133,8 +133,8 @@ class RollingRestart(Fault):
             await until(f"{old.name} is back", back, START)
 
     async def noticed(self) -> bool:
-        """Nothing that is done on purpose has to be noticed."""
-        return self._over()
+        """What is done on purpose need not be noticed."""
+        return False
 
     async def mended(self) -> bool:
         return self._over() and await self.stage.ready()
@@ -158,8 +158,13 @@ class Reload(PartFault):
         self.stage.processes.start("reload", command, ())
 
     async def noticed(self) -> bool:
+        """What is done on purpose need not be noticed."""
+        return False
+
+    async def mended(self) -> bool:
         """All workers are others. Old ones may still be there, with streams that go on."""
-        return len({part.pid for part in self.stage.parts("worker")} - self._before) >= len(self._before)
+        new = {part.pid for part in self.stage.parts("worker")} - self._before
+        return len(new) >= len(self._before) and await self.stage.ready()
 
 
 class FullDisk(Fault):

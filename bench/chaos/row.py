@@ -62,10 +62,11 @@ class Watcher:
         noticing = asyncio.create_task(self._first(self._fault.noticed))
         try:
             await self.removed.wait()
-            if not self._fault.lasts:  # it is over when its end was seen, which it has not if nobody noticed it
-                self.noticed = await noticing
             self.mended = await self._first(self._fault.mended)
-            self.noticed = noticing.result() if noticing.done() else None
+            if noticing.done():
+                self.noticed = noticing.result()
+            elif await self._fault.noticed():  # between two looks
+                self.noticed = self.mended
         finally:
             noticing.cancel()
             await asyncio.wait([noticing])

@@ -37,6 +37,13 @@ do, because their connection broke without a byte of an answer: where a fault en
 connections of clients, and, when processes are replaced on purpose, on kept connections that were closed while the
 request was on its way.
 """
+HEADINGS: Final = {
+    "an engine": "When an engine fails",
+    "the house": "When a part of the house fails",
+    "the machine": "When the machine fails",
+    "on purpose": "What is done on purpose",
+    "load": "Overload",
+}
 UNMEASURED: Final = "Nothing has been tried with this version yet.\n"
 
 REAL: Final = """## Real engines
@@ -131,7 +138,7 @@ def _verdict(found: File) -> Iterator[str]:
 def _tables(found: File) -> Iterator[str]:
     for group in dict.fromkeys(row.group for row in found.rows):
         rows = [row for row in found.rows if row.group == group]
-        yield f"## When something happens: {group}\n"
+        yield f"## {HEADINGS.get(group, group)}\n"
         yield from _table(rows)
         yield ""
         yield from _overload(rows)
