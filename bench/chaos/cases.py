@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.chaos import faults, house_faults, system_faults
+from bench.chaos import drills, faults, house_faults, system_faults
 from bench.chaos.faults import Fault
 from bench.chaos.load import Repeat
 from bench.chaos.stage import House, Plain, Stage, simulated
@@ -118,7 +118,8 @@ CASES = [
         "descriptors", MACHINE, "file descriptors of the workers used up by idle clients",
         system_faults.DescriptorsGone, prefix=system_faults.DescriptorsGone.prefix,
     ),
-    _drill("rolling", "every engine in turn is stopped and started", house_faults.RollingRestart),
-    _drill("reload", "the router's processes are replaced (`enginehouse reload`)", house_faults.Reload),
+    _drill("rolling", "every engine in turn is stopped and started", drills.RollingRestart),
+    _drill("reload", "the router's processes are replaced (`enginehouse reload`)", drills.Reload),
+    _drill("drain", "an engine is drained (`enginehouse drain`) and taken in again", drills.Drained),
 ]  # fmt: skip
 BY_NAME = {case.name: case for case in CASES}

@@ -6,10 +6,8 @@ faults (`faults`), clocks, names and descriptors (`system_faults`).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +15,8 @@ import msgspec
 
 from bench.chaos.client import fetch
 from bench.chaos.faults import Fault
-from bench.chaos.processes import Part, kill, send, until
-from bench.chaos.stage import START, House, Stage
+from bench.chaos.processes import kill, send
+from bench.chaos.stage import House, Stage
 from bench.proxy.processes import BenchError
 
 #: Bytes written at once to a disk that is to be full.
@@ -108,63 +106,6 @@ class WipedRegistry(PartFault):
         """Everybody has registered again by himself."""
         known = await self.house.registered()
         return known is not None and known >= set(self.house.names) and await super().mended()
-
-
-class RollingRestart(Fault):
-    """Each babysitter is told to end, which ends its engine in order; when both are back, the next one."""
-
-    lasts = False
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self._task: asyncio.Task[None] | None = None
-
-    async def inject(self) -> None:
-        self._task = asyncio.create_task(self._roll())
-
-    async def _roll(self) -> None:
-        for old in self.stage.parts("babysitter"):
-            send([old.pid], signal.SIGTERM)
-
-            async def back(old: Part = old) -> bool:
-                new = [part.pid for part in self.stage.parts("babysitter", old.name)]
-                return bool(new) and old.pid not in new and await self.stage.ready()
-
-            await until(f"{old.name} is back", back, START)
-
-    async def noticed(self) -> bool:
-        """What is done on purpose need not be noticed."""
-        return False
-
-    async def mended(self) -> bool:
-        return self._over() and await self.stage.ready()
-
-    def _over(self) -> bool:
-        assert self._task
-        return self._task.done() and self._task.result() is None
-
-
-class Reload(PartFault):
-    """`enginehouse reload`."""
-
-    def __init__(self, stage: Stage) -> None:
-        super().__init__(stage, "worker")
-        self._before: set[int] = set()
-
-    async def act(self) -> None:
-        self._before = set(self.stage.pids("worker"))
-        url = f"http://127.0.0.1:{self.stage.port}"
-        command = [sys.executable, "-m", "enginehouse.cli.main", "reload", "--router", url]
-        self.stage.processes.start("reload", command, ())
-
-    async def noticed(self) -> bool:
-        """What is done on purpose need not be noticed."""
-        return False
-
-    async def mended(self) -> bool:
-        """All workers are others. Old ones may still be there, with streams that go on."""
-        new = {part.pid for part in self.stage.parts("worker")} - self._before
-        return len(new) >= len(self._before) and await self.stage.ready()
 
 
 class FullDisk(Fault):

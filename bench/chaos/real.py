@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from bench.chaos import asks, faults, house_faults
+from bench.chaos import asks, drills, faults, house_faults
 from bench.chaos.cases import ENGINE, HOUSE, Case
 from bench.chaos.row import Work
 from bench.chaos.stage import MODEL, House, Plain, Stage
@@ -59,7 +59,7 @@ CASES = [
     _plain("flapping", "killed and started every 0.7 s", faults.Flapping),
     _plain("reused-web", "killed, its port taken by a web server", faults.reused(faults.web_server)),
     _house("engine-kill", "an engine killed, its babysitter starts it again", house_faults.killed("engine")),
-    _house("rolling", "every engine in turn is stopped and started", house_faults.RollingRestart, whole=True),
+    _house("rolling", "every engine in turn is stopped and started", drills.RollingRestart, whole=True),
 ]  # fmt: skip
 BY_NAME = {case.name: case for case in CASES}
 
