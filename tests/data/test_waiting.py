@@ -318,9 +318,9 @@ async def test_a_client_that_leaves_gives_up_its_place_and_its_engine_never_hear
         assert [(await client.answer()).status for client in (first, third)] == [200, 200]
 
 
-async def test_a_stop_answers_those_that_still_wait() -> None:
+async def test_a_stop_answers_those_that_still_wait_at_once_and_lets_the_others_finish() -> None:
     slow = Slow()
-    async with rig(Engine("a", slow, capacity=1), drain_timeout=0.1) as house:
+    async with rig(Engine("a", slow, capacity=1), queue_timeout=100.0, drain_timeout=100.0) as house:
         first, second = await asked(house, ask(), ask())
         house.worker.stopping = True
         house.worker.end(successor=False)
@@ -328,9 +328,9 @@ async def test_a_stop_answers_those_that_still_wait() -> None:
         refused = await second.answer()
         assert (refused.status, error_of(refused)["code"]) == (503, "server_is_overloaded")
         assert not house.worker.room.waiting
-        await asyncio.wait_for(draining, DEADLINE)
         slow.let_go()
-        first.close()
+        assert (await first.answer()).status == 200
+        await asyncio.wait_for(draining, DEADLINE)
 
 
 # -- nobody ready ------------------------------------------------------------------------------------------------------

@@ -359,8 +359,13 @@ class Driver:
         if self._attempt is not None:
             self._attempt.resume()
 
+    @property
+    def waits(self) -> bool:
+        """For a service, in the line."""
+        return self._waits_since > 0
+
     def stop(self) -> None:
-        """The worker's deadline has passed: end it honestly."""
+        """The worker ends: end it honestly."""
         if self._exchange.state is State.DONE:
             return
         if self._waits_since:

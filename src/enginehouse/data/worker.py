@@ -122,7 +122,8 @@ class Worker:
         self._end_by = math.inf
         """When what still runs is cut, and when idle connections are closed; set when a stop is asked for."""
         self._close_idle_at = math.inf
-        self._drain_step = SWEEP
+        self._succeeded = False
+        """Another worker serves in this one's place."""
         self._synced = asyncio.Event()
         self._reported_at = 0.0
         self._report_interval = 0.0
@@ -337,7 +338,7 @@ class Worker:
         grace = RETIRE_GRACE if successor else min(STOP_GRACE, config.drain_timeout / 2)
         self._end_by = min(self._end_by, now + limit)
         self._close_idle_at = min(self._close_idle_at, now + grace)
-        self._drain_step = SWEEP if successor else 0.02
+        self._succeeded = successor
 
     def client(self) -> asyncio.BaseProtocol:
         """A new connection of a client."""
@@ -355,7 +356,9 @@ class Worker:
                 for conn in tuple(self.clients):
                     if conn.is_idle:
                         conn.transport.close()
-            await asyncio.sleep(self._drain_step)
+            if self.room.waiting and not self._succeeded:
+                self._refuse_waiting()
+            await asyncio.sleep(SWEEP if self._succeeded else 0.02)
         for conn in tuple(self.clients):
             if conn.tunnel is not None:
                 conn.tunnel.stop()
@@ -364,6 +367,12 @@ class Worker:
         await asyncio.sleep(0.05 if self.clients else 0)
         for conn in tuple(self.clients):
             conn.transport.abort()
+
+    def _refuse_waiting(self) -> None:
+        """What waits for a service would keep a router from ending that nobody takes the place of."""
+        for conn in tuple(self.clients):
+            if conn.driver is not None and conn.driver.waits:
+                conn.driver.stop()
 
 
 def _digest(made_id: str) -> int:
