@@ -212,7 +212,7 @@ async def fuzz(
         await asyncio.wait([players], timeout=LOOK)
         at.look()
         for finding in outcome.findings[told:]:
-            say(f"  FOUND: {finding.kind}: {finding.text[:200]}  (case {finding.suspects[0]})")
+            say(f"  FOUND: {finding.kind}: {finding.text[:100]} … {finding.text[-200:]}  (case {finding.suspects[0]})")
         told = len(outcome.findings)
         looks += 1
         if looks % _SAMPLES == 0:

@@ -142,3 +142,19 @@ def test_a_whole_answer_that_does_not_go_on_with_a_stream_ends_its_attempt_once(
     assert told.count(b'"word "') == 2
     assert told.endswith(b"0\r\n\r\n")
     assert world.load() == 0
+
+
+@pytest.mark.parametrize("status", [b"000", b"001", b"099"])
+async def test_an_answer_with_a_status_that_is_none_is_a_bad_response(
+    status: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """llhttp takes three digits for a status, whichever they are: a bug was logged."""
+
+    async def odd(call: Call) -> None:
+        await call.answer(status=status + b" OK")
+
+    async with rig(Engine("a", odd)) as house:
+        answer = await house.ask(post())
+        assert answer.status == 502
+        assert b"its status is " + status in answer.body
+    assert caplog.text == ""

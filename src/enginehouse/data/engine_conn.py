@@ -277,7 +277,9 @@ class EngineConn:
         if self._complete or self.holder is None or parser is None:
             return
         status = parser.get_status_code()
-        if 100 <= status < 200 and status != 101:
+        if status < 200 and status != 101:
+            if status < 100:  # which llhttp lets pass
+                self.holder.answer_broke(Outcome.BAD_RESPONSE, f"its status is {status:03}")
             return
         self._in_head = False
         # Asked now, because llhttp forgets at the end of the message whether the connection stays.
