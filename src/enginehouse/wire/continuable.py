@@ -11,6 +11,7 @@ and stop strings, for the sake of which engines hold text back, so that what was
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -84,7 +85,7 @@ def terms(kind: Kind, body: bytes) -> Terms | None:
         if name in found:
             return None  # engines disagree which of two counts
         value = memoryview(body)[start:end]
-        found[name] = _last(value) if name == "messages" else msgspec.json.decode(value)
+        found[name] = _LARGE[name](value) if name in _LARGE else msgspec.json.decode(value)
     if found.get("stream") is not True or not all(_allowed(name, value) for name, value in found.items()):
         return None
     if found.get("logprobs") is not None and found["logprobs"] is not False:
@@ -100,17 +101,36 @@ def terms(kind: Kind, body: bytes) -> Terms | None:
     return Terms(limits[0] if limits and limits[0] >= 0 else None, *usage)
 
 
+class _Message(msgspec.Struct):
+    """A message as far as it matters here; a content may be megabytes."""
+
+    role: Any = None
+    content: msgspec.Raw = msgspec.Raw(b"")
+    tool_calls: Any = None
+
+
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_MESSAGE = msgspec.json.Decoder(_Message)
 
 
-def _last(messages: memoryview) -> object:
+def _last(messages: memoryview) -> _Message | None:
     """The last one of the messages; nothing else of them is read."""
     each = _RAWS.decode(messages)
-    return msgspec.json.decode(each[-1]) if each else None
+    try:
+        return _MESSAGE.decode(each[-1]) if each else None
+    except msgspec.ValidationError:
+        return None
+
+
+def _is_text(value: memoryview | msgspec.Raw) -> bool:
+    return bytes(memoryview(value)[:1]) == b'"'
+
+
+_LARGE: dict[str, Callable[[memoryview], object]] = {"messages": _last, "prompt": _is_text}
 
 
 def _allowed(name: str, value: object) -> bool:
-    if value is None or name == "messages":
+    if value is None or name in _LARGE:
         return True
     if name in _ONLY:
         return value in _ONLY[name]
@@ -121,12 +141,12 @@ def _has_text(kind: Kind, found: dict[str, Any]) -> bool:
     """Whether the request is made of what text can be added to."""
     if kind is Kind.COMPLETION:
         # Without a limit some engines stop after 16 tokens and others never: which one it was is not known here.
-        return type(found.get("prompt")) is str and any(name in found for name in LIMITS)
+        return found.get("prompt") is True and any(name in found for name in LIMITS)
     last = found.get("messages")
     goes_on, opens = found.get("continue_final_message") or False, found.get("add_generation_prompt")
-    if not isinstance(last, dict) or opens is goes_on:
+    if last is None or opens is goes_on:
         return False
-    if last.get("role") == "assistant":
+    if last.role == "assistant":
         # Engines disagree whether it is continued where that is not said.
-        return goes_on is True and type(last.get("content")) is str and not last.get("tool_calls")
+        return goes_on is True and _is_text(last.content) and not last.tool_calls
     return goes_on is False

@@ -39,6 +39,8 @@ def continued_body(kind: Kind, body: bytes, partial: Partial) -> bytes:
     `body` and `partial` belong together (`read_partial`). Where the text is complete and only its usage is missing
     (`partial.ended`), no more is asked for than a mark of the end, which `Splicer` drops.
     """
+    if not partial.known and not partial.ended:
+        return body
     spots = {name: (start, _trimmed(body, start, end)) for name, start, end in members(body)}
     edits: list[_Edit] = []
     added: dict[str, bytes] = {}
@@ -82,8 +84,6 @@ def _limits(body: bytes, spots: dict[str, tuple[int, int]], partial: Partial) ->
         again = b"%d" % (partial.pending_tokens + 1)
         return {**dict.fromkeys(most, again), **{name: b"0" for name in _LEAST if name in given}}
     told = partial.known_tokens
-    if not told:
-        return {}
     return {name: b"%d" % max(value - told, 0) for name, value in given.items()}
 
 
