@@ -186,3 +186,33 @@ async def test_the_rows_of_loads_that_count_are_those_of_workers_that_live() -> 
         assert [row is rows[at] for at, row in zip((0, 7, 9), house.worker.loads.loads, strict=True)] == [True] * 3
         house.shared.forget_worker(7)
         await until(lambda: len(house.worker.loads.loads) == 2)
+
+
+@pytest.mark.parametrize("successor", [True, False])
+async def test_who_waits_in_line_is_answered_by_the_old_worker_or_refused_at_once_where_the_router_stops(
+    successor: bool,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(call: Call) -> None:
+        await go_on.wait()
+        await call.answer()
+
+    async with living(Engine("a", answer, capacity=1), drain_timeout=20.0) as house:
+        first, second = await house.client(), await house.client()
+        await first.send(post())
+        await until(lambda: house.load() == 1)
+        await second.send(post())
+        await until(lambda: house.worker.room.waiting)
+        house.end(successor=successor)
+        if successor:
+            await asyncio.sleep(2 * module.SWEEP)
+            assert house.worker.room.waiting
+        else:
+            assert (await second.answer()).status == 503
+        go_on.set()
+        assert (await first.answer()).status == 200
+        if successor:
+            assert (await second.answer()).status == 200
+        house.close()
+        await house.ended()
