@@ -129,6 +129,7 @@ def test_an_event_that_differs_from_the_one_before_it_is_read_for_itself(second:
         event({}, reason="error"),
         event(error={"message": "broken"}),
         event(usage=5),
+        event(usage=[]),
         b'data: {"error":{"message":"broken"}}\n\n',
         b'data: {"id":"x","choices":[{"index":1,"delta":{"content":"a"}}]}\n\n',
         b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"a"}},{"index":0,"delta":{}}]}\n\n',

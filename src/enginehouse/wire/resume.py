@@ -224,7 +224,7 @@ def text_of(choice: dict[str, Any]) -> str | None:
 
 def choice_of(event: Any, kind: Kind) -> dict[str, Any] | None:
     """The one choice of an event of plain text, None in one that tells the usage only. Raises for all others."""
-    if not isinstance(event, dict) or _beyond(event, _TOP) or not isinstance(event.get("usage") or {}, dict):
+    if not isinstance(event, dict) or _beyond(event, _TOP) or not isinstance(event.get("usage"), dict | None):
         raise _Inexact
     choices = event.get("choices")
     if choices == []:
