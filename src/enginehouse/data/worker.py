@@ -108,6 +108,7 @@ class Worker:
         self.pool.retain((control,))
         self.counters = Counters(shared, index, config, lambda: self.now())
         self.room = WaitingRoom(config, shared, index, self.loads, self._ring)
+        self._learns = config.learn_capacity
         self.crowded = shared.crowded
         """One item: not 0 while a request waits for a service, in this worker or another one."""
         self._freed: dict[int, Service] = {}
@@ -214,15 +215,15 @@ class Worker:
 
     def freed(self, service: Service, outcome: Outcome) -> None:
         """A request to this service has ended: somebody who waits may have its place, when this step is over."""
-        if self.loads.learned is not None:
-            self._learn(self.loads.learned, service, outcome)
+        if self._learns:
+            self._learn(service, outcome)
         if self.crowded[0]:
             if not self._freed:
                 asyncio.get_running_loop().call_soon(self._offer_freed)
             self._freed[service.slot] = service
 
-    def _learn(self, learned: memoryview[int], service: Service, outcome: Outcome) -> None:
-        slot = service.slot
+    def _learn(self, service: Service, outcome: Outcome) -> None:
+        slot, learned = service.slot, self._shared.learned
         load = sum([row[slot] for row in self.loads.loads]) + 1
         learned[slot] = learned_from(learned[slot], service.generation, load, outcome)
 
