@@ -25,10 +25,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-async def live(seed: int, steps: int, name: str) -> World:
+async def live(seed: int, steps: int, name: str, broken: float) -> World:
     """A story by chance, to its end. Returns the world as it was left."""
     rng = random.Random(seed)
-    world = World(rng, **SETTINGS[name])
+    world = World(rng, broken=broken, **SETTINGS[name])
     for _ in range(steps):
         what, act = rng.choice(world.possible())
         world.story.append(what)
@@ -42,10 +42,10 @@ async def live(seed: int, steps: int, name: str) -> World:
     return world
 
 
-def story(seed: int, steps: int, name: str) -> World:
+def story(seed: int, steps: int, name: str, broken: float = 0.0) -> World:
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):
-        world = asyncio.run(live(seed, steps, name))
+        world = asyncio.run(live(seed, steps, name, broken))
     assert errors.getvalue() == "", (errors.getvalue()[-3000:], world.story)
     return world
 
@@ -57,8 +57,25 @@ def test_whatever_happened_in_whatever_order_clients_got_what_is_well_formed_and
     name: str, seed: int, steps: int
 ) -> None:
     world = story(seed, steps, name)
+    assert held(world) == set(), world.story
+    for wire in world.clients:
+        assert answers(bytes(wire.written)) <= world.asked[wire], (world.story, bytes(wire.written))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
+def test_whatever_was_said_and_however_broken_it_was_nothing_is_held_when_all_have_left(
+    name: str, seed: int, steps: int
+) -> None:
+    world = story(seed, steps, name, broken=0.4)
+    assert held(world) == set(), world.story
+
+
+def held(world: World) -> set[str]:
+    """What is not let go of."""
     worker = world.worker
-    held = {
+    found = {
         "loads": world.load(),
         "bodies": worker.bodies_held,
         "places in line": len(worker.room.waiting) + sum(world.shared.waiting),
@@ -66,9 +83,7 @@ def test_whatever_happened_in_whatever_order_clients_got_what_is_well_formed_and
         "connections being made": len(world.connecting),
         "clients": len(worker.clients),
     }
-    assert {what for what, count in held.items() if count} == set(), world.story
-    for wire in world.clients:
-        assert answers(bytes(wire.written)) <= world.asked[wire], (world.story, bytes(wire.written))
+    return {what for what, count in found.items() if count}
 
 
 def answers(data: bytes) -> int:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from bench.fuzz.corpus import ANSWERS, TAG
+from bench.fuzz.mutate import mutate
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet, Service
 from enginehouse.core.shared import SIZE, Shared
@@ -67,6 +69,8 @@ SAID = {
 #: What an engine says first, and what it says next, when it knows what it does.
 HEADS = ("answers", "begins to answer", "begins to stream", "begins to stream", "streams all", "is busy", "fails")
 BODIES = ("says a word", "says half a word", "ends its stream")
+#: What is spliced into what is said, where that is to be broken.
+OTHERS = (*REQUESTS.values(), *SAID.values(), *ANSWERS.values())
 Step = tuple[str, Callable[[], object]]
 
 
@@ -131,9 +135,10 @@ class Chance(random.Random):
 class World:
     """One worker, its clients, and whoever it connects to. Made and used within a running loop."""
 
-    def __init__(self, rng: random.Random, services: int = 0, **settings: Any) -> None:
-        """`services`: how many there are, by chance if it is 0."""
+    def __init__(self, rng: random.Random, services: int = 0, broken: float = 0.0, **settings: Any) -> None:
+        """`services`: how many there are, by chance if it is 0; `broken`: share of what is said that is changed."""
         self.rng = rng
+        self._broken = broken
         self.now = 1000.0
         self.shared = Shared(memoryview(bytearray(SIZE)))
         self.worker = Worker(RouterConfig(**settings), self.shared, 0, "/nonexistent/api")
@@ -212,7 +217,7 @@ class World:
             found += 2 * [(f"{who} reads on", lambda: self._empty(wire))]
         if not wire.paused and wire.protocol.driver is None:
             name = "asks for a stream" if self.rng.random() < 0.5 else self.rng.choice(list(REQUESTS))
-            found += 6 * [(f"{who} {name}", lambda: self._ask(wire, REQUESTS[name]))]
+            found += 6 * [(f"{who} {name}", lambda: self._ask(wire, self._said(REQUESTS[name])))]
         return found
 
     def _of_engine(self, who: str, wire: Wire) -> list[Step]:
@@ -225,8 +230,14 @@ class World:
             sensible = HEADS if conn._in_head else BODIES
             name = self.rng.choice(sensible if self.rng.random() < 0.8 else tuple(SAID))
             times = 1 if conn.holder is None else 6
-            found += times * [(f"{who} {name}", lambda: conn.data_received(SAID[name]))]
+            found += times * [(f"{who} {name}", lambda: conn.data_received(self._said(SAID[name])))]
         return found
+
+    def _said(self, data: bytes) -> bytes:
+        """As it is said, or so that nobody should; never nothing."""
+        if self.rng.random() >= self._broken:
+            return data
+        return mutate(data, OTHERS, self.rng)[0].replace(TAG, b"00000001") or b"\0"
 
     def _ask(self, wire: Wire, data: bytes) -> None:
         self.asked[wire] += max(1, data.count(b" HTTP/"))
