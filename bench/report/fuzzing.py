@@ -33,6 +33,14 @@ All the while
 
 What breaks a rule is reduced to the smallest case that still does, kept in the results, and becomes a test.
 """
+_KINDS: Final = {
+    "nothing": "nothing wrong",
+    "the request": "a broken request",
+    "the answer": "broken answers",
+    "both": "both broken",
+}
+#: Broken answers have all kinds of statuses; those that came less often are not shown.
+_OFTEN: Final = 20
 _NOT_YET: Final = "It has not run for the record yet.\n"
 
 
@@ -47,7 +55,9 @@ def told(results: Mapping[str, Any]) -> str:
     settings, corpus = results["settings"], results["corpus"]
     came = {name: int(count) for name, count in results["came_back"].items()}
     statuses = sorted(
-        (name.removeprefix("status "), count) for name, count in came.items() if name.startswith("status ")
+        (name.removeprefix("status "), count)
+        for name, count in came.items()
+        if name.startswith("status ") and count >= _OFTEN
     )
     found = len(results["findings"])
     rows = [
@@ -55,12 +65,15 @@ def told(results: Mapping[str, Any]) -> str:
         ("Seed", f"{settings['seed']}, corpus {corpus['digest'][:12]}"),
         ("Corpus", f"{len(corpus['requests'])} requests, {len(corpus['answers'])} answers, {corpus['words']} words"),
         ("Cases", f"{results['cases']:,}"),
-        *((f"… in which {what} was wrong", f"{count:,}") for what, count in results["wrong_was"].items()),
+        *((f"… with {_KINDS[what]}", f"{count:,}") for what, count in results["wrong_was"].items()),
         ("Requests that reached an engine", f"{results['requests_at_engines']:,}"),
         ("Connections to engines", f"{results['connections_to_engines']:,}"),
         ("Right requests among broken ones, answered", f"{came.get('plain answered', 0):,}"),
         ("… refused with an honest error", f"{came.get('plain refused', 0):,}"),
-        ("Answers by status", ", ".join(f"{status}: {count:,}" for status, count in statuses)),
+        (
+            "Answers by status, where there were more than a few",
+            ", ".join(f"{status}: {count:,}" for status, count in statuses),
+        ),
         ("Lines of the access log", f"{results['access_log_lines']:,}"),
         ("Memory of the workers, early and at the end", _memory(results)),
         ("Processes replaced", f"{results['processes_replaced']}"),
