@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\nbench: interrupted; the rows so far are kept", file=sys.stderr)
         return 130
-    print(f"results: {out}")
+    print(f"results: {out}" + "; `.venv/bin/python -m bench.report` renders them" * (out.parent == PUBLISHED))
     return 0 if held else 1
 
 
