@@ -194,7 +194,7 @@ def _conditions(found: File) -> Iterator[str]:
     settings = {name: value for name, value in found.settings.items() if isinstance(value, dict)}
     yield f"Tried on {found.started[:10]} at commit {found.commit or 'unknown'}{' with changes' * found.dirty},"
     yield f"within {found.seconds / 60:.0f} minutes; {words.cell(str(found.machine.get('cpu', '')))},"
-    yield f"{found.machine.get('cores')} cores, Python {found.machine.get('python')}. Each fault lasts"
+    yield f"{found.machine.get('cores')} cores, Python {found.machine.get('python')}. Each fault lasts at least"
     yield f"{found.settings.get('seconds_per_fault')} s. Settings that are not the defaults:\n"
     for name, value in settings.items():
         told = ", ".join(f"`{key} = {each}`" for key, each in value.items())
