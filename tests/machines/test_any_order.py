@@ -99,7 +99,7 @@ def test_the_same_order_of_events_leads_to_the_same_commands(name: str, seed: in
 def test_every_row_of_its_table_can_happen_and_lead_to_each_state_that_it_names(name: str) -> None:
     """A row that nothing leads to, or a state too many in one, would hide a bug; the reference shows the table."""
     make, _ = MACHINES[name]
-    seen = explore(make, 8000)
+    seen = explore(make, 16_000)
     table = make(random.Random(1)).table
     rows = {(state, kind, after) for (state, kind), step in table.items() for after in step[1]}
     assert sorted(map(str, rows - seen)) == []

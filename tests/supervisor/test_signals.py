@@ -19,8 +19,7 @@ import fcntl, pathlib, signal, sys, termios
 from enginehouse.supervisor.signals import Waiter
 if "terminal" in sys.argv:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-if "nohup" in sys.argv:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)  # not as it was inherited
 waiter, said = Waiter(), pathlib.Path(sys.argv[1])
 said.write_text("waits")
 while not (waiter.stop_asked or waiter.reload_asked):

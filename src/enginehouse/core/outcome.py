@@ -149,7 +149,7 @@ TABLE: dict[Outcome, Row] = {
     Outcome.CONNECT_FAILED: Row(502, SERVER, "bad_gateway", _E, Phase.CONNECT, Retry.ELSEWHERE, blames=True),
     Outcome.CONNECT_TIMEOUT: Row(504, SERVER, "gateway_timeout", _E, Phase.CONNECT, Retry.ELSEWHERE, blames=True),
     Outcome.BROKE_BEFORE_HEAD: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, Retry.FRESH, blames=True),
-    Outcome.BAD_RESPONSE: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, blames=True),
+    Outcome.BAD_RESPONSE: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, Retry.ELSEWHERE, blames=True),
     Outcome.FIRST_BYTE_TIMEOUT: Row(504, SERVER, "gateway_timeout", _E, Phase.HEAD, blames=True),
     Outcome.REJECTED: Row(0, "", None, _E, Phase.HEAD, Retry.ELSEWHERE),
     Outcome.POISONOUS: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, should_retry=False),

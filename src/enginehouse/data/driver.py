@@ -196,7 +196,7 @@ class Driver:
     def _settle_doubts(self) -> None:
         """Whoever broke off before is to blame, unless it is the request that breaks engines."""
         doubted, self._doubted = self._doubted, self.worker.nobody
-        if not self._exchange.poisonous:
+        if not self._exchange.poisonous or len({service.name for service, _ in doubted}) == 1:
             now = self.worker.now()
             for service, outcome in doubted:
                 self.worker.counters.charge(service, outcome, now)
