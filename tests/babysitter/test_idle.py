@@ -79,10 +79,9 @@ def test_an_engine_that_tells_of_no_request_is_idle_whoever_is_connected() -> No
         if is_idle("", port):
             break
         listener.close()  # somebody else's connection to elsewhere begins at a port of this number
-    with listener:
-        with socket.create_connection(("127.0.0.1", port)):
-            accepted, _ = listener.accept()
-            assert not is_idle("", port)
-            assert is_idle("llamacpp:requests_processing 0\n", port)
-            assert not is_idle("llamacpp:requests_processing 1\n", port)
-            accepted.close()
+    with listener, socket.create_connection(("127.0.0.1", port)):
+        accepted, _ = listener.accept()
+        assert not is_idle("", port)
+        assert is_idle("llamacpp:requests_processing 0\n", port)
+        assert not is_idle("llamacpp:requests_processing 1\n", port)
+        accepted.close()
