@@ -116,7 +116,9 @@ def test_a_worker_that_is_killed_frees_the_places_that_its_requests_held(tmp_pat
             sims["a"].set_faults("silent:seconds=3600")
             lost = [pool.submit(attempt, router) for _ in range(12)]
             until(lambda: sims["a"].stats()["active"] == 1 and waiting(router) == 11, "a line in both workers")
-            holder = next(process for process in router.workers() if talks_to(process, sims["a"].port))
+            port = sims["a"].port  # the other worker may keep an idle connection for a while
+            until(lambda: sum(talks_to(process, port) for process in router.workers()) == 1, "one that talks to it")
+            holder = next(process for process in router.workers() if talks_to(process, port))
             sims["a"].set_faults()
             os.kill(holder.pid, signal.SIGKILL)
             found = Counter(future.result(DEADLINE) for future in lost)
