@@ -18,9 +18,9 @@ from bench.chaos import real
 from bench.chaos.results import Results
 from bench.chaos.run import NAMES, REAL_NAMES, Runner
 from bench.chaos.stage import BABYSITTER, PACE, ROUTER
-from bench.proxy import install
-from bench.proxy.processes import BenchError, adopt_orphans
-from bench.proxy.results import ROOT
+from bench.common import install
+from bench.common.machine import ROOT
+from bench.common.processes import BenchError, adopt_orphans
 
 #: Where the results lie that the documentation shows.
 PUBLISHED = ROOT / "bench" / "results"

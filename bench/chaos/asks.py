@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.chaos.client import End, connect, request
-from bench.proxy.processes import BenchError
+from bench.common.processes import BenchError
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 #: Seconds that an undisturbed engine may take for one answer.

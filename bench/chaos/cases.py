@@ -14,7 +14,7 @@ from bench.chaos import drills, faults, house_faults, system_faults
 from bench.chaos.faults import Fault
 from bench.chaos.load import Repeat
 from bench.chaos.stage import House, Plain, Stage, simulated
-from bench.proxy.processes import Processes
+from bench.common.processes import Processes
 
 ENGINE, HOUSE, MACHINE, DRILL = "an engine", "the house", "the machine", "on purpose"
 #: A stream of 60 tokens takes 1.2 s: wherever an engine is killed, most of its streams are in their middle.

@@ -14,7 +14,7 @@ from bench.chaos.faults import Fault
 from bench.chaos.house_faults import PartFault
 from bench.chaos.processes import Part, send, until
 from bench.chaos.stage import START, House, Stage
-from bench.proxy.processes import BenchError, Process
+from bench.common.processes import BenchError, Process
 
 
 class RollingRestart(Fault):

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from bench.chaos.processes import listens, send, until
 from bench.chaos.stage import MODEL, START, Plain, Stage
-from bench.proxy.processes import Process
+from bench.common.processes import Process
 
 #: Seconds that a flapping engine is down, and up.
 FLAP = 0.7

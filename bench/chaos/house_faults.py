@@ -17,7 +17,7 @@ from bench.chaos.client import fetch
 from bench.chaos.faults import Fault
 from bench.chaos.processes import kill, send
 from bench.chaos.stage import House, Stage
-from bench.proxy.processes import BenchError
+from bench.common.processes import BenchError
 
 #: Bytes written at once to a disk that is to be full.
 BLOCK = 4096

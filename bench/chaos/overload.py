@@ -18,7 +18,7 @@ from bench.chaos.processes import until
 from bench.chaos.row import IDLE, Work, counts
 from bench.chaos.stage import PACE, TOKENS, Plain, simulated
 from bench.chaos.verdict import Kind
-from bench.proxy.processes import BenchError, Processes
+from bench.common.processes import BenchError, Processes
 
 NAME, GROUP, TITLE = "overload", "load", "three times what the engines bear"
 #: Requests that each of the two engines works on at the same time; what comes above waits inside it.

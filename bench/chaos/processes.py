@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.proxy import cpu
-from bench.proxy.processes import BenchError
+from bench.common import cpu
+from bench.common.processes import BenchError
 
 POLL = 0.05
 

@@ -14,7 +14,7 @@ from bench.chaos import asks, drills, faults, house_faults
 from bench.chaos.cases import ENGINE, HOUSE, Case
 from bench.chaos.row import Work
 from bench.chaos.stage import MODEL, House, Plain, Stage
-from bench.proxy.processes import BenchError
+from bench.common.processes import BenchError
 
 #: Real engines share two cores with all the rest: they get more time than simulated ones.
 PATIENT = {"first_byte_timeout": 20, "idle_timeout": 10, "health_timeout": 3}

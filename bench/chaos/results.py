@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.proxy.results import commit, machine
+from bench.common.machine import commit, machine
 
 SCHEMA = 1
 

@@ -19,7 +19,7 @@ from bench.chaos.load import Account, Load, Seen, account
 from bench.chaos.processes import until
 from bench.chaos.stage import Stage
 from bench.chaos.verdict import Kind, Shape
-from bench.proxy.processes import BenchError, Processes
+from bench.common.processes import BenchError, Processes
 
 #: Seconds of load before the fault, after the recovery, and at most until the recovery.
 BEFORE, AFTER, RECOVERY = 2.0, 1.5, 40.0

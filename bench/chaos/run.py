@@ -18,9 +18,9 @@ from bench.chaos.cases import BY_NAME, Case
 from bench.chaos.results import Results
 from bench.chaos.row import Work
 from bench.chaos.stage import MODEL, TOKENS, Engine, Stage, simulated
-from bench.proxy.plan import Progress, words
-from bench.proxy.processes import BenchError, Processes
-from bench.proxy.results import portable
+from bench.common.machine import portable
+from bench.common.plan import Progress, words
+from bench.common.processes import BenchError, Processes
 
 #: Every row by name, in the order of the table; those with real engines.
 NAMES = (*BY_NAME, overload.NAME)

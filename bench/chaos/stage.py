@@ -19,8 +19,8 @@ import msgspec
 
 from bench.chaos.client import fetch
 from bench.chaos.processes import Part, listens, parts, until
-from bench.proxy import cpu
-from bench.proxy.processes import BenchError, Process, Processes, free_port
+from bench.common import cpu
+from bench.common.processes import BenchError, Process, Processes, free_port
 
 #: The model that every engine serves.
 MODEL = "lab"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from bench.chaos.faults import Fault
 from bench.chaos.stage import Stage
-from bench.proxy import install
-from bench.proxy.processes import BenchError
+from bench.common import install
+from bench.common.processes import BenchError
 
 #: Seconds by which the clock jumps: ahead, then back, so that it is an hour behind.
 AHEAD, BACK = 3600, -3600

@@ -18,12 +18,12 @@ from typing import Any
 
 import uvloop
 
+from bench.common.machine import ROOT, commit, machine
+from bench.common.processes import BenchError, adopt_orphans
 from bench.fuzz.case import as_json
 from bench.fuzz.corpus import ANSWERS, REQUESTS, WORDS
 from bench.fuzz.culprit import find
 from bench.fuzz.run import ENGINES, figures, fuzz, stage
-from bench.proxy.processes import BenchError, adopt_orphans
-from bench.proxy.results import ROOT, commit, machine
 
 OUT = ROOT / "bench" / "results" / "fuzz.json"
 #: Findings that are made small, and the time for each. Seconds.

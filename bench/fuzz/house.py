@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from bench.proxy import cpu
-from bench.proxy.processes import BenchError, Processes
+from bench.common import cpu
+from bench.common.processes import BenchError, Processes
 from enginehouse.core.shared import SIZE, Shared
 from enginehouse.core.units import MIB
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from bench.common.processes import BenchError
 from bench.fuzz.case import Case, Kind, make, tag
 from bench.fuzz.client import Client
 from bench.fuzz.corpus import CHAT, TAG
 from bench.fuzz.engine import Engine, Script
 from bench.fuzz.house import BODY_BUDGET, Held, House
-from bench.proxy.processes import BenchError
 
 ENGINES: Final = 3
 #: Seconds between two looks at the router's health.

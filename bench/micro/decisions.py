@@ -11,11 +11,11 @@ from functools import partial
 from itertools import cycle
 from typing import get_args
 
+from bench.common.traffic import models
 from bench.micro.dry import services
 from bench.micro.measure import Case, Operation
 from bench.micro.messages import MODEL
 from bench.proxy.find_model import escapes, text, tokens
-from bench.proxy.traffic import models
 from enginehouse.core.ask import Ask
 from enginehouse.core.config.router import Policy, RouterConfig
 from enginehouse.core.fleet import Fleet

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from bench.proxy.traffic import HEADERS, PATH
+from bench.common.traffic import HEADERS, PATH
 
 MODEL = "model-of-the-bench"
 

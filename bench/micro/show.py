@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.common.machine import machine
 from bench.micro.measure import Figure
-from bench.proxy.results import machine
 from enginehouse.data import driver
 
 SCHEMA = 1

@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.proxy import install, soak
+from bench.common import install
+from bench.common.machine import ROOT
+from bench.common.processes import BenchError, adopt_orphans
+from bench.contestants.base import Contestant
+from bench.proxy import soak
 from bench.proxy.cases import BY_NAME, SOAK
 from bench.proxy.contestants import ALL
-from bench.proxy.contestants.base import Contestant
-from bench.proxy.processes import BenchError, adopt_orphans
-from bench.proxy.results import ROOT, Results
+from bench.proxy.results import Results
 from bench.proxy.run import Runner, say
 from bench.proxy.stage import Settings
 

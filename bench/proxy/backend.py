@@ -6,13 +6,12 @@ Owns its configuration and start. May not live here: contestants, streaming (`st
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.proxy import install
-from bench.proxy.processes import Process, Processes, free_port, wait_for
+from bench.common.nginx import base, start_nginx, temporary_paths
+from bench.common.processes import Process, Processes, free_port, wait_for
 
 #: What an engine answers to a short chat: 588 bytes in vLLM's shape.
 ANSWER = json.dumps(
@@ -46,7 +45,6 @@ ANSWER = json.dumps(
 )
 
 _NAMED = 20
-_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 # `return` alone would answer before the body has come, as no engine does: reading it for a mirror that goes nowhere
 # makes nginx read all of it first.
@@ -87,34 +85,6 @@ def config(port: int, models: Sequence[str]) -> str:
         models=json.dumps(listed, separators=(",", ":")),
         first=models[0],
     )
-
-
-def base(workers: int) -> str:
-    """What stands above `http` in every nginx.conf of ours: in the foreground, nothing outside its prefix."""
-    user = "user root;\n" if os.geteuid() == 0 else ""
-    return (
-        f"daemon off;\n{user}worker_processes {workers};\nworker_rlimit_nofile 20000;\npid nginx.pid;\n"
-        "error_log stderr error;\nevents { worker_connections 16384; }"
-    )
-
-
-def temporary_paths() -> str:
-    """Where nginx may buffer: in its prefix."""
-    return " ".join(f"{name}_temp_path {name};" for name in _TEMPORARY)
-
-
-def start_nginx(processes: Processes, name: str, text: str, port: int, cores: Sequence[int], prefix: Path) -> Process:
-    """Start an nginx with this configuration in a prefix of its own, and wait until it listens."""
-    prefix.mkdir(parents=True, exist_ok=True)
-    (prefix / "nginx.conf").write_text(text, encoding="utf-8")
-    process = processes.start(name, nginx_command(prefix), cores)
-    wait_for(process, port, 10)
-    return process
-
-
-def nginx_command(prefix: Path) -> list[str]:
-    """How an nginx of ours is started."""
-    return [install.found("nginx") or "nginx", "-e", "stderr", "-p", str(prefix), "-c", "nginx.conf"]
 
 
 def start(processes: Processes, models: Sequence[str], cores: Sequence[int], prefix: Path) -> tuple[Process, int]:

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable
 
-from bench.proxy import traffic
+from bench.common import traffic
 from enginehouse.wire.peek import peek
 
 _BODIES = 8

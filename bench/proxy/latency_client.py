@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.proxy.traffic import HEADERS, PATH
+from bench.common.traffic import HEADERS, PATH
 
 _READ = 65536
 _DEADLINE = 10.0

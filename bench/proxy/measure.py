@@ -11,9 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bench.proxy import processes, wrk
+from bench.common import processes
+from bench.common.cpu import Meter, Spent
+from bench.proxy import wrk
 from bench.proxy.cases import Case
-from bench.proxy.cpu import Meter, Spent
 from bench.proxy.wrk import Load
 
 Figures = dict[str, float | int | str]

@@ -15,13 +15,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.proxy import cpu
+from bench.common import cpu
+from bench.common.machine import portable, shortened
+from bench.common.plan import Progress, Turn, turns, words
+from bench.common.processes import BenchError, Processes
+from bench.contestants.base import Contestant, Started
 from bench.proxy.cases import Case
-from bench.proxy.contestants.base import Contestant, Started
 from bench.proxy.measure import Figures
-from bench.proxy.plan import Progress, Turn, turns, words
-from bench.proxy.processes import BenchError, Processes
-from bench.proxy.results import Results, portable, shortened
+from bench.proxy.results import Results
 from bench.proxy.stage import Settings, Stage, find_model
 
 #: Characters of a contestant's output that are shown where something went wrong.

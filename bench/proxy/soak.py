@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.proxy import backend, cpu, processes, slope, traffic, wrk
+from bench.common import cpu, processes, traffic
+from bench.common.processes import BenchError, Processes
+from bench.contestants.base import Job, Started, until_it_answers
+from bench.proxy import backend, slope, wrk
 from bench.proxy.contestants import ALL
-from bench.proxy.contestants.base import Job, Started, until_it_answers
-from bench.proxy.processes import BenchError, Processes
 from bench.proxy.stage import Settings
 from bench.proxy.wrk import Load
 

@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.proxy import backend, cpu, measure, traffic, wrk
-from bench.proxy import processes as system
+from bench.common import cpu, traffic
+from bench.common import processes as system
+from bench.common.processes import Processes
+from bench.contestants.base import Contestant, Job, Started, until_it_answers
+from bench.proxy import backend, measure, wrk
 from bench.proxy.cases import Case
-from bench.proxy.contestants.base import Contestant, Job, Started, until_it_answers
 from bench.proxy.measure import Bench, Figures, Target
-from bench.proxy.processes import Processes
 
 #: A contestant must serve by then. LiteLLM imports for ten seconds and more.
 _READY = 60.0

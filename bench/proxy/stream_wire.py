@@ -12,7 +12,7 @@ import random
 import re
 from typing import Final
 
-from bench.proxy.traffic import HEADERS, PATH, chat
+from bench.common.traffic import HEADERS, PATH, chat
 
 ORDER: Final = re.compile(rb"@(\d{8})(?: every (\d+\.\d+) s)?")
 """In a prompt: the stream's number, chosen by the client, and the seconds between its chunks."""

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from bench.proxy import processes, traffic
-from bench.proxy.processes import BenchError
+from bench.common import processes, traffic
+from bench.common.processes import BenchError
 
 _SCRIPT = Path(__file__).with_name("request.lua")
 #: A request without an answer by then counts as an error. Seconds.

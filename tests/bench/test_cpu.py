@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.proxy import cpu
+from bench.common import cpu
 
 # Told "burn" it uses time in four places and says what the kernel counted for it and its ended children meanwhile.
 PROGRAM = """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.proxy import install
-from bench.proxy.processes import BenchError
+from bench.common import install
+from bench.common.processes import BenchError
 
 
 def test_a_program_that_is_there_is_not_installed() -> None:

@@ -1,6 +1,6 @@
 """Who runs when, and how long it still takes."""
 
-from bench.proxy.plan import Progress, turns, words
+from bench.common.plan import Progress, turns, words
 
 EVERYBODY = ["a", "b", "c", "d"]
 

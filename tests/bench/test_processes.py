@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.proxy import processes
-from bench.proxy.processes import BenchError, Processes
+from bench.common import processes
+from bench.common.processes import BenchError, Processes
 from tests.ports import Ports
 
 #: Listens only once it has a child, which ignores the polite way to be ended, as it does itself.

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from bench.proxy.results import ROOT, Results, portable, shortened
+from bench.common.machine import ROOT, portable, shortened
+from bench.proxy.results import Results
 
 
 def test_folders_and_ports_of_this_run_are_taken_out() -> None:

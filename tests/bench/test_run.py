@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.proxy import cpu
+from bench.common import cpu
+from bench.common.processes import BenchError, Processes
+from bench.contestants.base import Contestant, Job, Started
 from bench.proxy.cases import BY_NAME, CASES, Case
 from bench.proxy.contestants import ALL
-from bench.proxy.contestants.base import Contestant, Job, Started
-from bench.proxy.processes import BenchError, Processes
 from bench.proxy.results import Results
 from bench.proxy.run import Runner, medians
 from bench.proxy.stage import Settings

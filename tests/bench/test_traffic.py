@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.proxy import traffic
+from bench.common import traffic
 
 
 @pytest.mark.parametrize("size", [600, 1 << 10, 64 << 10, 1 << 20])

@@ -2,8 +2,8 @@
 
 import pytest
 
+from bench.common.processes import BenchError
 from bench.proxy import wrk
-from bench.proxy.processes import BenchError
 
 PRINTED = """Running 3s test @ http://127.0.0.1:4111
   1 threads and 64 connections

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.proxy.processes import BenchError
+from bench.common.processes import BenchError
 
 #: Everything the bench downloads or writes while it runs; ignored by git.
 SCRATCH = Path(__file__).parents[2] / ".bench"

@@ -1,14 +1,14 @@
-"""The contestants: one file each says how it is installed, configured, started and what it is.
+"""Who takes part in the bench of the proxies.
 
-Owns the table of them. May not live here: what they do.
+Owns the table of them. May not live here: what they do (`bench.contestants`).
 """
 
-from bench.proxy.contestants.base import Contestant
-from bench.proxy.contestants.direct import Direct
-from bench.proxy.contestants.enginehouse import Enginehouse
-from bench.proxy.contestants.litellm import LiteLLM
-from bench.proxy.contestants.nginx import Nginx
-from bench.proxy.contestants.rust import RustRouter
+from bench.contestants.base import Contestant
+from bench.contestants.enginehouse import Enginehouse
+from bench.contestants.litellm import LiteLLM
+from bench.contestants.nginx import Nginx
+from bench.contestants.rust import RustRouter
+from bench.proxy.direct import Direct
 
 _EVERYBODY: tuple[Contestant, ...] = (
     Enginehouse("enginehouse", ".venv-compiled", "scripts/compile"),

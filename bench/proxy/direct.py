@@ -5,9 +5,9 @@ Owns nothing but that. May not live here: any proxy.
 
 from __future__ import annotations
 
+from bench.common.processes import Processes
+from bench.contestants.base import Job, Started
 from bench.proxy import backend
-from bench.proxy.contestants.base import Job, Started
-from bench.proxy.processes import Processes
 
 
 class Direct:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.proxy import cpu
+from bench.common import cpu
 
 #: A process that was asked to end may take this long. Seconds.
 GRACE = 5.0

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.proxy import install
-from bench.proxy.contestants.base import Job, Started
-from bench.proxy.processes import Processes, free_port, wait_for
+from bench.common import install
+from bench.common.processes import Processes, free_port, wait_for
+from bench.contestants.base import Job, Started
 
 #: Both look at their workers before they listen, a thousand of them one after another. Seconds.
 _STARTS = 60

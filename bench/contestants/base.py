@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from bench.proxy import traffic
-from bench.proxy.processes import BenchError, Process, Processes
-from bench.proxy.traffic import Service
+from bench.common import traffic
+from bench.common.processes import BenchError, Process, Processes
+from bench.common.traffic import Service
 
 #: Good answers in a row after which a contestant is taken to be ready.
 _READY = 20

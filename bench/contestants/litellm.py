@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 
-from bench.proxy import install
-from bench.proxy.contestants.base import Job, Started
-from bench.proxy.processes import Processes, free_port, wait_for
+from bench.common import install
+from bench.common.processes import Processes, free_port, wait_for
+from bench.contestants.base import Job, Started
 
 #: It imports for ten seconds and more.
 _STARTS = 90

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import subprocess
 
-from bench.proxy import install
-from bench.proxy.backend import base, nginx_command, start_nginx, temporary_paths
-from bench.proxy.contestants.base import Job, Started
-from bench.proxy.processes import Processes, free_port
+from bench.common import install
+from bench.common.nginx import base, nginx_command, start_nginx, temporary_paths
+from bench.common.processes import Processes, free_port
+from bench.contestants.base import Job, Started
 
 _CONFIG = """\
 {base}

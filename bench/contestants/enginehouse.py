@@ -9,10 +9,10 @@ import json
 import os
 import subprocess
 
-from bench.proxy import cpu
-from bench.proxy.contestants.base import Job, Started
-from bench.proxy.processes import BenchError, Process, Processes, free_port, wait_for
-from bench.proxy.results import ROOT
+from bench.common import cpu
+from bench.common.machine import ROOT
+from bench.common.processes import BenchError, Process, Processes, free_port, wait_for
+from bench.contestants.base import Job, Started
 
 _CONFIG = """\
 [router]
