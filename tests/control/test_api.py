@@ -84,6 +84,7 @@ async def test_services_and_stats_have_the_inherited_shape(short_dir: Path) -> N
                             "status": "running",
                             "in_flight": 0,
                             "capacity": None,
+                            "kv_tokens": None,
                             "drained": False,
                         }
                     ],

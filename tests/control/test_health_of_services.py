@@ -43,7 +43,7 @@ async def test_one_transport_error_benches_a_service__an_engine_that_is_well_sta
             worker.report(failed=fleet.services)
 
             async def is_looked_at_again() -> bool:
-                return one.asked == ["GET /health"] * 2
+                return one.asked.count("GET /health") == 2
 
             await until(is_looked_at_again, "a probe")
             assert await worker.silent(0.3), "nothing changed, so nothing is published"
@@ -190,7 +190,7 @@ async def test_a_late_failure_of_another_service_in_the_slot_is_nobodys_fault(sh
             known = (await worker.until_up("one")).services[0]
             worker.report(failed=(msgspec.structs.replace(known, generation=known.generation ^ 1),))
             assert await worker.silent(0.5)
-            assert one.asked == ["GET /health"]
+            assert one.asked.count("GET /health") == 1
 
 
 async def test_counts_of_workers_are_shown_per_service(short_dir: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 import trustme
 
 from enginehouse.control.access import Accesses
-from enginehouse.control.probe import MAX_BODY, Look, Probe
+from enginehouse.control.engine_client import MAX_BODY, EngineClient
+from enginehouse.control.probe import Look, Probe
 from enginehouse.control.resolver import Resolver
 from enginehouse.control.roster import Entry
 from enginehouse.core.record import parse_record
@@ -26,9 +27,10 @@ Access = Callable[[str], tuple[str, str]]
 async def prober(
     access: Access = lambda _: ("", ""), timeout: float = 5.0, allow: tuple[str, ...] = ()
 ) -> AsyncIterator[Probe]:
-    probe = Probe(Resolver(allow), Accesses(access), timeout)
-    yield probe
-    await probe.close()
+    resolver, accesses = Resolver(allow), Accesses(access)
+    client = EngineClient(resolver, accesses, timeout)
+    yield Probe(resolver, accesses, client)
+    await client.close()
 
 
 def entry(port: int, host: str = "127.0.0.1", **fields: Any) -> Entry:

@@ -39,9 +39,11 @@ class Entry:
 
     __slots__ = (
         "addresses",
+        "ask_kv_at",
         "endpoint",
         "generation",
         "health",
+        "kv_tokens",
         "learned",
         "model_objects",
         "models",
@@ -59,6 +61,10 @@ class Entry:
         """Checked IP addresses of its host, empty until looked up."""
         self.learned: tuple[dict[str, Any], ...] = ()
         """Objects of its own `/v1/models`, where its record lists none."""
+        self.kv_tokens = 0
+        """What the engine says that its KV cache holds; 0: nothing."""
+        self.ask_kv_at = 0.0
+        """When it is asked for that again. Monotonic seconds."""
         self.note = ""
         """Something its owner should know although it is up, "" for nothing."""
         self.describe(record, source)
@@ -279,6 +285,7 @@ def _service(entry: Entry, accesses: Accesses) -> Service:
         models=entry.models,
         weight=entry.record.weight,
         capacity=entry.record.metadata.get("capacity") or 0,
+        kv_tokens=entry.record.metadata.get("kv_tokens") or entry.kv_tokens,
         cache_type=cache_type(entry.record),
         continues=continues(entry.record, entry.model_objects),
         up=entry.up,

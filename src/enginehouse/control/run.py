@@ -13,7 +13,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import msgspec
 from enginehouse.control import api, static_file
 from enginehouse.control.access import Accesses
 from enginehouse.control.discovery import Discovery, RegistryFeed
+from enginehouse.control.engine_client import EngineClient
+from enginehouse.control.kv_cache import KvCaches
 from enginehouse.control.ledger import Ledger
 from enginehouse.control.probe import Look, Probe
 from enginehouse.control.prober import Prober
@@ -34,7 +36,7 @@ from enginehouse.control.views import Views
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet, Report
 from enginehouse.core.shared import CONTROL_SLOT, Shared
-from enginehouse.machines.health import Command, Ejected, Readmit, RequestsFailed, State
+from enginehouse.machines.health import Command, Ejected, ProbePassed, Readmit, RequestsFailed, State
 from enginehouse.policy.ejection import Rules
 
 #: Seconds that changes are collected before a fleet is made of them.
@@ -68,8 +70,8 @@ async def run(
     """
     accesses = Accesses(access)
     resolver = Resolver(config.allow_networks)
-    probe = Probe(resolver, accesses, config.health_timeout)
-    control = Control(config, shared, accesses, resolver, probe.look)
+    client = EngineClient(resolver, accesses, config.health_timeout)
+    control = Control(config, shared, accesses, resolver, client)
     views = Views(config, control.roster, control.ledger, control.publisher, shared, time.monotonic)
     async with aiohttp.ClientSession() as session:
         jobs: list[Coroutine[Any, Any, object]] = []
@@ -87,7 +89,8 @@ async def run(
             await _first_to_end(jobs)
         finally:
             await control.prober.close()
-            await probe.close()
+            await control.kv_caches.close()
+            await client.close()
 
 
 async def _first_to_end(jobs: Sequence[Coroutine[Any, Any, object]]) -> None:
@@ -112,7 +115,7 @@ class Control:
         shared: Shared,
         accesses: Accesses,
         resolver: Resolver,
-        look: Callable[[Entry], Awaitable[Look]],
+        client: EngineClient,
     ) -> None:
         sources: list[Source] = ["static"] if config.static_services else []
         sources += ["registry"] if config.registry_url else []
@@ -121,7 +124,7 @@ class Control:
         # A look is at most two requests, to /health and /v1/models.
         self.publisher = Publisher(self._reported, PATIENCE + 2 * config.health_timeout)
         self.prober = Prober(self._resolve_and_look, self._seen, config.health_interval)
-        self._look = look
+        self._look = Probe(resolver, accesses, client).look
         self._resolver = resolver
         self._resolve_interval = config.resolve_interval
         self._accesses = accesses
@@ -131,6 +134,7 @@ class Control:
         """Every source has answered, and every service was looked at once."""
         self._changed = asyncio.Event()
         self._changed.set()
+        self.kv_caches = KvCaches(client.get, self._changed.set)
 
     def changed(self) -> None:
         """Something of the roster changed: follow it, and tell the workers soon."""
@@ -172,6 +176,10 @@ class Control:
         if entry.health.state is not before:
             why = f" ({entry.health.reason})" if entry.health.reason else ""
             log.info("%s is %s%s", entry.name, entry.health.state.value, why)
+        if isinstance(look.event, ProbePassed):
+            self.kv_caches.well(entry, time.monotonic())
+        else:
+            self.kv_caches.ill(entry)
         if learned or entry.health.state is not before:
             self._changed.set()
 

@@ -152,6 +152,7 @@ class Views:
             "status": record.status,
             "in_flight": self._shared.load(entry.slot),
             "capacity": self._capacity(entry),
+            "kv_tokens": entry.record.metadata.get("kv_tokens") or entry.kv_tokens or None,
             "drained": self._is_drained(entry),
         }
 

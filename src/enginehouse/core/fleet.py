@@ -33,6 +33,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     weight: int = 1
     capacity: int = 0
     """Requests at once that its owner says it bears; 0: not said."""
+    kv_tokens: int = 0
+    """Tokens that its KV cache holds, as its owner or the engine says; 0: not told."""
     cache_type: str = ""
     """"static", "paged" or "" (CONTRACTS 1.2, size routing)."""
     continues: bool = False

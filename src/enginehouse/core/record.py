@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from enginehouse.core.address import check_host
-from enginehouse.core.units import MAX_MODEL_ID, MAX_MODELS, MAX_RECORD
+from enginehouse.core.units import MAX_KV_TOKENS, MAX_MODEL_ID, MAX_MODELS, MAX_RECORD
 
 MAX_WEIGHT = 1000
 #: Levels of lists and objects in metadata.
@@ -235,6 +235,9 @@ def _check_known_metadata(metadata: Mapping[str, Any], host: str) -> None:
     capacity = metadata.get("capacity")
     fits = isinstance(capacity, int) and not isinstance(capacity, bool) and 1 <= capacity <= 1_000_000
     _in_metadata("capacity", capacity is None or fits, "must be an integer from 1 to 1000000 (requests at once)")
+    tokens = metadata.get("kv_tokens")
+    fits = isinstance(tokens, int) and not isinstance(tokens, bool) and 1 <= tokens <= MAX_KV_TOKENS
+    _in_metadata("kv_tokens", tokens is None or fits, f"must be an integer from 1 to {MAX_KV_TOKENS}")
     for key in ("models", "models_list"):
         models = metadata.get(key)
         if models is None:

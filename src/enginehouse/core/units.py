@@ -15,5 +15,7 @@ MAX_WORKERS = 128
 MAX_RECORD = 256 * KIB
 #: Models one service may list.
 MAX_MODELS = 1000
+#: Tokens that an engine's KV cache may be said to hold.
+MAX_KV_TOKENS = 1 << 40
 #: Characters of a model id.
 MAX_MODEL_ID = 512
