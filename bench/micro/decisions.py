@@ -24,6 +24,7 @@ from enginehouse.policy.choose import LoadView, choose
 from enginehouse.policy.table import build
 from enginehouse.wire.paths import Classifier
 from enginehouse.wire.peek import peek, rename_model
+from enginehouse.wire.prompt import text_of
 
 KIB, MIB = 1 << 10, 1 << 20
 #: Services of a large fleet, and models in it.
@@ -34,6 +35,12 @@ _CANDIDATES = (2, 8, 32, 1000)
 
 def _peek(kind: Callable[[int, random.Random], bytes], size: int) -> Operation:
     return partial(peek, kind(size, random.Random(1)), True)
+
+
+def _text_of(kind: Callable[[int, random.Random], bytes], size: int) -> Operation:
+    found = peek(kind(size, random.Random(1)), True).prompt
+    assert found is not None
+    return partial(text_of, found, 256 * KIB)
 
 
 def _rename(size: int) -> Operation:
@@ -79,6 +86,8 @@ CASES = [
     Case("peek: chat of 1 MiB", partial(_peek, text, MIB)),
     Case("peek: token ids of 1 MiB", partial(_peek, tokens, MIB)),
     Case("peek: escapes of 1 MiB", partial(_peek, escapes, MIB)),
+    Case("prompt: chat of 8 KiB", partial(_text_of, text, 8 * KIB)),
+    Case("prompt: token ids of 1 MiB", partial(_text_of, tokens, MIB)),
     Case("rename: chat of 8 KiB", partial(_rename, 8 * KIB)),
     Case("rename: chat of 1 MiB", partial(_rename, MIB)),
     *(

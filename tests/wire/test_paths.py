@@ -335,3 +335,27 @@ def test_a_model_in_the_query_must_be_one(query: bytes) -> None:
 def test_renaming_in_the_query_changes_the_value_alone() -> None:
     assert rename_query_model(b"/props?a=%20&model=x&b", "org/m") == b"/props?a=%20&model=org%2Fm&b"
     assert rename_query_model(b"/v1/realtime?mode%6c=x&xmodel=1", "y") == b"/v1/realtime?mode%6c=y&xmodel=1"
+
+
+@pytest.mark.parametrize(
+    ("path", "generates"),
+    [
+        ("/v1/chat/completions", True),
+        ("/v1/completions", True),
+        ("/v1/responses", True),
+        ("/v1/messages", True),
+        ("/completion", True),
+        ("/generate", True),
+        ("/api/chat", True),
+        ("/something/new", True),
+        ("/v1/embeddings", False),
+        ("/v1/rerank", False),
+        ("/v1/messages/count_tokens", False),
+        ("/v1/images/generations", False),
+        ("/v1/audio/transcriptions", False),
+        ("/stats", False),
+    ],
+)
+def test_it_is_known_on_which_paths_a_model_goes_on_with_a_prompt(path: str, generates: bool) -> None:
+    assert classify(b"POST", path.encode(), CONFIG).generates is generates
+    assert classify(b"GET", path.encode(), CONFIG).generates is False

@@ -70,6 +70,8 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     """The id in the path: of a model (OWN) or of something an engine made (REMEMBERED)."""
     makes_id: bool = False
     """The answer carries an id under which the client will come back."""
+    generates: bool = False
+    """A model reads a prompt and goes on with it, as far as we know: caches of prompts matter."""
     outcome: Outcome | None = None
     """Why it is refused; None where it is not."""
 
@@ -84,6 +86,10 @@ _MORE_JSON_PATHS = """
 """
 _JSON_PATHS = frozenset(
     [prefix + name for prefix in ("/", "/v1/") for name in _JSON_NAMES.split()] + _MORE_JSON_PATHS.split()
+)
+_GENERATING_PATHS = frozenset(
+    [prefix + name for prefix in ("/", "/v1/") for name in ("chat/completions", "completions", "responses", "messages")]
+    + ["/api/chat", "/api/generate", "/completion", "/infill", "/generate", "/invocations"]
 )
 _MULTIPART_PATHS = frozenset(
     prefix + name for prefix in ("/", "/v1/") for name in ("audio/transcriptions", "audio/translations", "images/edits")
@@ -175,7 +181,7 @@ def _route(method: bytes, target: bytes, path: str, config: RouterConfig) -> Rou
         return Route(Kind.UNKNOWN, target, path, outcome=Outcome.PATH_UNKNOWN)
     if method in _BODILESS:
         return Route(Kind.OTHER, target, path, Where.QUERY if key in _QUERY_PATHS else Where.NOWHERE)
-    return Route(Kind.OTHER, target, path, Where.JSON)
+    return Route(Kind.OTHER, target, path, Where.JSON, generates=True)
 
 
 def _inference(method: bytes, target: bytes, path: str, key: str) -> Route | None:
@@ -184,8 +190,8 @@ def _inference(method: bytes, target: bytes, path: str, key: str) -> Route | Non
     named = method not in _BODILESS
     if key in _JSON_PATHS:
         where = Where.JSON if named else Where.NOWHERE
-        makes_id = named and key in _MAKERS
-        return Route(Kind.INFERENCE, target, path, where, dialect, strict=named, makes_id=makes_id)
+        makes_id, generates = named and key in _MAKERS, named and key in _GENERATING_PATHS
+        return Route(Kind.INFERENCE, target, path, where, dialect, strict=named, makes_id=makes_id, generates=generates)
     if key in _MULTIPART_PATHS:
         return Route(Kind.INFERENCE, target, path, Where.MULTIPART if named else Where.NOWHERE, strict=named)
     if key == "/v1/realtime":

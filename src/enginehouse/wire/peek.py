@@ -1,4 +1,4 @@
-"""What routing reads out of a JSON body, without building it: the model, the keys of affinity, the stream flag.
+"""What routing reads out of a JSON body, without building it: the model, the keys of affinity, where the prompt is.
 
 Owns `peek`, `members`, `text_bytes` and `rename_model`. Bodies are never parsed into objects nor written anew: of a
 megabyte only the few members asked for are looked at, everything else is skipped by msgspec's scanner.
@@ -17,6 +17,7 @@ import msgspec
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.units import KIB, MAX_MODEL_ID
 from enginehouse.wire.errors import NOT_JSON, Unreadable
+from enginehouse.wire.prompt import NAMES, PromptMembers
 
 __all__ = ["Peek", "Unreadable", "checked_model", "members", "peek", "rename_model", "text_bytes"]
 
@@ -26,7 +27,7 @@ SMALL = 8 * KIB
 MAX_MEMBERS = 1024
 
 
-class _Members(msgspec.Struct, gc=False):
+class _Members(PromptMembers, gc=False):
     """The members wanted, of any type: typed more tightly one would fail the whole body (`"stream": null`)."""
 
     model: Any = None
@@ -42,9 +43,12 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     prompt_cache_key: str = ""
     previous_response_id: str = ""
     stream: bool = False
+    prompt: PromptMembers | None = None
+    """What the model gets to see."""
 
 
 _MEMBERS = msgspec.json.Decoder(_Members)
+_FIELDS = frozenset(_Members.__struct_fields__)
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 _STRING = msgspec.json.Decoder(str)
 #: A value short enough to be skipped here (RFC 8259 6 and 7).
@@ -82,7 +86,11 @@ def peek(body: bytes, strict: bool) -> Peek:
             raise Unreadable(Outcome.BAD_MODEL, "`model` must be a string.", "model")
         checked_model(model)
     return Peek(
-        model, key if isinstance(key, str) else "", earlier if isinstance(earlier, str) else "", found.stream is True
+        model,
+        key if isinstance(key, str) else "",
+        earlier if isinstance(earlier, str) else "",
+        found.stream is True,
+        found,
     )
 
 
@@ -98,9 +106,18 @@ def _walk(body: bytes) -> _Members:
             if seen:
                 raise Unreadable(Outcome.BAD_MODEL, "The body gives `model` more than once; give it once.", "model")
             seen = True
-        if name in _Members.__struct_fields__:
+        if name in NAMES:
+            setattr(found, name, msgspec.Raw(memoryview(body)[start : _stripped(body, end)]))
+        elif name in _FIELDS:
             setattr(found, name, _value(body, start, end))
     return found
+
+
+def _stripped(body: bytes, end: int) -> int:
+    """Where the value ends after which only blanks come before `end`."""
+    while body[end - 1] in b" \t\r\n":
+        end -= 1
+    return end
 
 
 def _value(body: bytes, start: int, end: int) -> object:

@@ -1,0 +1,104 @@
+"""The prompt in a body: which members the model gets to see, as the very bytes that the client sent.
+
+Owns the names of these members, the order in which they count, and `text_of`. Nothing is parsed: `peek`, which walks
+the body anyway, notes where the members are.
+May not live here: hashing (`policy.chunks`), for which requests a prompt matters (`data.intake`).
+
+Two requests that begin alike here begin alike in an engine's cache. So what stands first in an engine's cache comes
+first, wherever the client put it: a salt or an adapter, with which nothing else is shared; then tools, which SDKs send
+after the messages and chat templates put before them; then the system prompt, and the messages last.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import msgspec
+
+from enginehouse.core.units import KIB
+
+NOTHING: Final = msgspec.Raw(b"")
+
+
+class PromptMembers(msgspec.Struct, gc=False):
+    """The members of a body that a model gets to see, in the order in which they count. `NOTHING`: not given."""
+
+    # vLLM: what keeps tenants' caches apart. SGLang's and llama.cpp's adapters.
+    cache_salt: msgspec.Raw = NOTHING
+    lora_path: msgspec.Raw = NOTHING
+    lora: msgspec.Raw = NOTHING
+    # Chat completions and messages; `functions` is what tools once were called.
+    tools: msgspec.Raw = NOTHING
+    functions: msgspec.Raw = NOTHING
+    system: msgspec.Raw = NOTHING
+    instructions: msgspec.Raw = NOTHING
+    messages: msgspec.Raw = NOTHING
+    contents: msgspec.Raw = NOTHING
+    # Responses, completions, SGLang's /generate, llama.cpp's /infill.
+    input: msgspec.Raw = NOTHING
+    input_extra: msgspec.Raw = NOTHING
+    input_prefix: msgspec.Raw = NOTHING
+    prompt: msgspec.Raw = NOTHING
+    text: msgspec.Raw = NOTHING
+    input_ids: msgspec.Raw = NOTHING
+
+
+NAMES: Final = frozenset(PromptMembers.__struct_fields__)
+#: A prompt of token ids, or a batch of such.
+_TOKENS = re.compile(rb"\[[\[ \t\r\n]*-?[0-9]")
+#: Of longer lists of token ids so much is counted, and the rest taken to be alike. Bytes.
+_COUNTED: Final = 64 * KIB
+_QUOTE: Final = 0x22
+_BRACKET: Final = 0x5B
+
+
+class Text(NamedTuple):
+    """A prompt as bytes of JSON."""
+
+    size: int
+    """Bytes of all of it."""
+    start: memoryview
+    """Its first bytes, as many as were asked for."""
+    tokens: int
+    """How many tokens it is, where it comes as token ids; 0 for text."""
+
+
+def text_of(found: PromptMembers, limit: int) -> Text | None:
+    """The prompt, of which `limit` bytes are wanted; None where there is none.
+
+    Copies nothing where the prompt is one member, as nearly always. Members that are neither text nor a list are no
+    part of a prompt (`"text": {"format": …}`, `"tools": null`).
+    """
+    parts = [
+        view
+        for raw in msgspec.structs.astuple(found)[:_COUNT]
+        if raw is not NOTHING and (view := memoryview(raw)) and (view[0] == _BRACKET or view[0] == _QUOTE)
+    ]
+    if not parts:
+        return None
+    if len(parts) == 1:
+        start, size = parts[0], len(parts[0])
+    else:
+        start, size = _joined(parts, limit), sum([len(part) for part in parts])
+    last = parts[-1]
+    tokens = _count(last) if last[0] == _BRACKET and _TOKENS.match(last) is not None else 0
+    return Text(size, start[:limit], tokens)
+
+
+_COUNT: Final = len(PromptMembers.__struct_fields__)
+
+
+def _joined(parts: list[memoryview], limit: int) -> memoryview:
+    """The first `limit` bytes of all parts together."""
+    wanted: list[memoryview] = []
+    for part in parts:
+        wanted.append(part[:limit])
+        limit -= len(wanted[-1])
+    return memoryview(b"".join(wanted))
+
+
+def _count(ids: memoryview) -> int:
+    """Roughly how many token ids there are."""
+    counted = bytes(ids[:_COUNTED])
+    return (counted.count(b",") + 1) * len(ids) // len(counted)
