@@ -27,8 +27,8 @@ def test_requests_are_counted_twice__a_report_that_repeats_a_count_adds_nothing(
 def test_what_workers_did_so_that_clients_saw_no_failure_is_summed_over_their_lives() -> None:
     ledger = Ledger()
     for worker, epoch, repeated in ((0, 1, 3), (0, 1, 4), (1, 1, 10), (0, 2, 1)):
-        ledger.add(Report(worker=worker, epoch=epoch, fleet_version=1, tally={"repeated": repeated, "resumed": 1}))
-    assert ledger.tally() == {"repeated": 15, "resumed": 3}
+        ledger.add(Report(worker=worker, epoch=epoch, fleet_version=1, mended={"repeated": repeated, "resumed": 1}))
+    assert ledger.mended() == {"repeated": 15, "resumed": 3}
 
 
 def test_counts_of_all_workers_are_added() -> None:

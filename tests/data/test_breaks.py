@@ -376,12 +376,14 @@ async def test_an_engine_that_has_not_got_its_model_any_more_is_passed_over_and_
         await call.answer(NO_MODEL, status=b"404 Not Found")
 
     engines = Engine("a", lost), Engine("b", plain)
-    async with rig(*engines, max_errors=1) as house:
+    async with rig(*engines, max_errors=1, learn_capacity=True) as house:
         answers = [await house.ask(post()) for _ in range(4)]
         assert [answer.status for answer in answers] == [200] * 4
         assert {answer.header("x-enginehouse-attempts") for answer in answers} == {"1", "2"}
         assert house.shared.ejected_until[0] == 0
         assert len(engines[0].calls) == 2, "it does not rest: a path that nobody has must not keep engines from work"
+        assert house.shared.learned[0] == 0, "it did not have too much to do"
+        assert [count.rejections for count in house.worker.counters.report(1, 1).counts] == [0, 0]
     async with rig(Engine("a", lost), Engine("b", lost)) as house:
         answer = await house.ask(post())
         assert answer.status == 404

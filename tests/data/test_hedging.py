@@ -32,7 +32,7 @@ async def test_a_slow_engine_is_outrun_and_its_connection_closed() -> None:
             assert slow.calls
             await asyncio.wait_for(slow.all_closed.wait(), 10)
             counts = house.worker.counters.report(1, 1).counts
-            assert [count.errors for count in counts if not count.slot] in ([], [0])
+            assert sum(count.errors for count in counts) == 0, "who is outrun is not blamed"
 
 
 async def test_it_is_off_by_default() -> None:

@@ -103,6 +103,20 @@ async def test_a_service_that_refuses_the_handshake_closes_an_accepted_websocket
         assert b"WebSocket" in await client.closed()
 
 
+async def test_another_service_is_asked_where_one_refuses_the_handshake_of_an_accepted_websocket() -> None:
+    async with rig(Engine("a", refuse), Engine("b", echo), max_errors=1) as house:
+        while not house.engines[0].calls:
+            client = await house.client()
+            await client.send(handshake("/v1/realtime"))
+            await client.read_head()
+            first = frame({"type": "session.update", "session": {"model": "m"}})
+            await client.send(first)
+            await exactly(client, b"b:" + first)
+            client.close()
+        assert house.shared.ejected_until[0] == 0
+        assert sum(count.errors for count in house.worker.counters.report(1, 1).counts) == 0
+
+
 async def test_a_service_that_refuses_a_handshake_has_its_answer_passed_on() -> None:
     async with rig(Engine("a", refuse)) as house:
         client = await house.client()

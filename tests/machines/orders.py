@@ -209,7 +209,7 @@ ENDINGS: dict[exchange.Event, tuple[Outcome, ...]] = {
     _E.CONNECT_FAILED: (Outcome.CONNECT_FAILED, Outcome.CONNECT_TIMEOUT),
     _E.BROKE_EARLY: (Outcome.BROKE_BEFORE_HEAD, Outcome.BAD_RESPONSE),
     _E.TIMED_OUT_EARLY: (Outcome.FIRST_BYTE_TIMEOUT,),
-    _E.REJECTED: (Outcome.REJECTED,),
+    _E.REJECTED: (Outcome.REJECTED, Outcome.UNFIT),
     _E.WON: (Outcome.ANSWERED,),
     _E.BROKE_STREAM: (Outcome.BROKE_MIDWAY, Outcome.IDLE_TIMEOUT),
     _E.BROKE_LATE: (Outcome.BROKE_MIDWAY, Outcome.IDLE_TIMEOUT),

@@ -339,6 +339,25 @@ def test_each_repetition_after_a_rejection_says_how_many_there_were_for_the_back
     assert [c.rejections for c in (first, second, third) if isinstance(c, Connect)] == [0, 1, 2]
 
 
+def test_where_an_engine_is_unfit_the_next_is_asked_at_once() -> None:
+    machine = exchange("a", "b", "c")
+    machine.handle(Event.ASKED)
+    second = machine.handle(Event.REJECTED, Outcome.UNFIT)
+    third = machine.handle(Event.REJECTED, Outcome.REJECTED)
+    assert [c.rejections for c in (second, third) if isinstance(c, Connect)] == [0, 1]
+    assert machine.handle(Event.REJECTED, Outcome.UNFIT) == PassOn(Outcome.UNFIT)
+
+
+def test_a_stream_that_an_engine_does_not_go_on_with_is_gone_on_with_by_the_next() -> None:
+    machine = exchange("a", "b", "c")
+    play(machine, ASKED, ("connect", "a", "any"), (Event.BROKE_STREAM, Outcome.BROKE_MIDWAY), ("connect", "b", "fresh"))
+    third = machine.handle(Event.REJECTED, Outcome.UNFIT)
+    assert isinstance(third, Connect)
+    assert (third.choice.service.name, third.rejections) == ("c", 0)
+    play(machine, (Event.REJECTED, Outcome.UNFIT), ("break", Outcome.BROKE_MIDWAY))
+    assert not machine.poisonous
+
+
 def test_without_any_candidate_the_request_is_refused_without_an_attempt() -> None:
     play(exchange(), ASKED, ("refuse", Outcome.NO_SERVICE_FOR_MODEL), (Event.CLIENT_LEFT,), ("ignore",))
 
@@ -377,7 +396,7 @@ HAPPENS = {
     Event.CONNECT_FAILED: [Outcome.CONNECT_FAILED, Outcome.CONNECT_TIMEOUT],
     Event.BROKE_EARLY: [Outcome.BROKE_BEFORE_HEAD, Outcome.BAD_RESPONSE],
     Event.TIMED_OUT_EARLY: [Outcome.FIRST_BYTE_TIMEOUT],
-    Event.REJECTED: [Outcome.REJECTED],
+    Event.REJECTED: [Outcome.REJECTED, Outcome.UNFIT],
     Event.SLOW: [Outcome.ANSWERED],
     Event.WON: [Outcome.ANSWERED],
     Event.BROKE_STREAM: [Outcome.BROKE_MIDWAY, Outcome.IDLE_TIMEOUT],

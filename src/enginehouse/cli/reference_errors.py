@@ -84,8 +84,7 @@ HEADERS: Final = [
 
 UNSENT: Final = {
     Outcome.ANSWERED: "The engine's answer was passed on whole, whatever its status.",
-    Outcome.REJECTED: "It answered with one of `retry_statuses`, or 404 to a request for one of its models; "
-    "where nobody else can, that answer is passed on.",
+    Outcome.REJECTED: "It answered with one of `retry_statuses`; where nobody else can, that answer is passed on.",
     Outcome.OUTRUN: "Another attempt of the same request was answered first (`hedge_after`). Nobody is blamed.",
     Outcome.CLIENT_LEFT: "The client closed the connection; so was the engine's, within 50 ms. Nobody is blamed.",
     Outcome.CLIENT_STALLED: "The client read nothing for `send_timeout` and was cut.",

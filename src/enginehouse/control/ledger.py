@@ -51,8 +51,8 @@ class Ledger:
     def __init__(self) -> None:
         self._gone: dict[Key, Count] = {}
         self._last: dict[int, tuple[int, dict[Key, ServiceCount]]] = {}
-        self._tallies: dict[int, dict[str, int]] = {}
-        self._tallied = Counter[str]()
+        self._mended: dict[int, dict[str, int]] = {}
+        self._mended_before = Counter[str]()
 
     def add(self, report: Report) -> None:
         """Take a worker's report; a new epoch, or counts that begin anew, are added to what it counted before."""
@@ -60,9 +60,9 @@ class Ledger:
         if epoch != report.epoch:
             for key, count in last.items():
                 self._fold(key, count)
-            self._tallied.update(self._tallies.get(report.worker, {}))
+            self._mended_before.update(self._mended.get(report.worker, {}))
             last = {}
-        self._tallies[report.worker] = report.tally
+        self._mended[report.worker] = report.mended
         for count in report.counts:
             key = (count.slot, count.generation)
             if (before := last.get(key)) is not None and count.requests < before.requests:
@@ -70,11 +70,11 @@ class Ledger:
             last[key] = count
         self._last[report.worker] = (report.epoch, last)
 
-    def tally(self) -> dict[str, int]:
+    def mended(self) -> dict[str, int]:
         """What all workers did so that clients did not see a failure, by name."""
-        total = Counter(self._tallied)
-        for tally in self._tallies.values():
-            total.update(tally)
+        total = Counter(self._mended_before)
+        for counts in self._mended.values():
+            total.update(counts)
         return dict(total)
 
     def total(self, slot: int, generation: int) -> Count:

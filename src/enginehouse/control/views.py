@@ -89,7 +89,7 @@ class Views:
             "workers": [{"worker": worker, "fleet_version": version} for worker, version in self._publisher.workers],
             "synced": self._roster.synced,
             "waiting": sum(self._shared.waiting),
-            "mended": self._ledger.tally(),
+            "mended": self._ledger.mended(),
         }
 
     def models(self) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     fleet_version: int
     counts: tuple[ServiceCount, ...] = ()
     failures: tuple[Failure, ...] = ()
-    tally: dict[str, int] = {}
+    mended: dict[str, int] = {}
     """What was done so that clients did not see a failure: counts by name since the worker started."""
 
 

@@ -100,7 +100,10 @@ class Outcome(enum.Enum):
     BAD_RESPONSE = "bad_response"
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
     REJECTED = "rejected"
-    """The engine answered that it cannot take the request now (`retry_statuses`), or has not got its model any more."""
+    """The engine answered that it cannot take the request now (`retry_statuses`)."""
+    UNFIT = "unfit"
+    """It can do nothing with this very request: it answered 404 to its model, does not go on with an answer, or refuses
+    a WebSocket's handshake. That is no failure, and says nothing about how much it has to do."""
     POISONOUS = "poisonous"
     """The request broke as many services as one may: it is not tried on another one, and none of them is blamed."""
     OUTRUN = "outrun"
@@ -152,6 +155,7 @@ TABLE: dict[Outcome, Row] = {
     Outcome.BAD_RESPONSE: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, Retry.ELSEWHERE, blames=True),
     Outcome.FIRST_BYTE_TIMEOUT: Row(504, SERVER, "gateway_timeout", _E, Phase.HEAD, blames=True),
     Outcome.REJECTED: Row(0, "", None, _E, Phase.HEAD, Retry.ELSEWHERE),
+    Outcome.UNFIT: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, Retry.ELSEWHERE),
     Outcome.POISONOUS: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, should_retry=False),
     Outcome.OUTRUN: Row(0, "", None, _R, Phase.HEAD),
     Outcome.BROKE_MIDWAY: Row(0, SERVER, "bad_gateway", _E, Phase.BODY, blames=True),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from enginehouse.core.outcome import Outcome
 from enginehouse.data.engine_conn import EngineConn
 from enginehouse.data.engine_pool import Upstream
-from enginehouse.data.held import NOT_FOUND, HeldError, elsewhere, may_hold
+from enginehouse.data.held import HeldError, elsewhere, may_hold
 from enginehouse.machines.exchange import Event
 from enginehouse.policy.choose import Choice
 from enginehouse.wire.answer_head import AnswerHead, retry_after
@@ -30,6 +30,8 @@ CONTROL_TIMEOUT: Final = 10.0
 # Members of an enumeration are looked up by name each time; these are on the way of every request.
 _ANSWERED: Final = Outcome.ANSWERED
 _BROKE_BEFORE_HEAD: Final = Outcome.BROKE_BEFORE_HEAD
+#: The engine answered, but not to the client.
+_TURNED_DOWN: Final = frozenset((Outcome.REJECTED, Outcome.UNFIT))
 #: Attempts that broke off: who is to blame, the engine or the request, is known only when another one has tried.
 _DOUBTFUL: Final = frozenset((Outcome.BROKE_BEFORE_HEAD, Outcome.BROKE_MIDWAY))
 
@@ -127,8 +129,7 @@ class Attempt:
         if engine is not None:
             if self._driver.full and not engine.lost:
                 engine.transport.resume_reading()
-            ended = outcome is _ANSWERED or outcome is Outcome.REJECTED
-            if ended and engine.reusable:
+            if (outcome is _ANSWERED or outcome in _TURNED_DOWN) and engine.reusable:
                 worker.pool.give_back(engine, now)
             else:
                 engine.abort()
@@ -136,7 +137,7 @@ class Attempt:
 
     def _count(self, upstream: Upstream, outcome: Outcome, now: float) -> None:
         worker, service = self._driver.worker, upstream.service
-        if outcome is Outcome.OUTRUN or self.silent_on_reused(outcome):
+        if outcome is Outcome.OUTRUN or self._silent_on_reused(outcome):
             worker.counters.release_uncounted(service)
             return
         waited = self.first_byte - self.sent if self.first_byte else -1.0
@@ -151,10 +152,10 @@ class Attempt:
             worker.service_failed()
         if doubtful:
             self._driver.doubt(service, outcome)
-        elif outcome is Outcome.REJECTED and self.head is not None and self.head.status != NOT_FOUND:
+        elif outcome is Outcome.REJECTED and self.head is not None:
             worker.counters.rest(service, retry_after(self.head), now)
 
-    def silent_on_reused(self, outcome: Outcome) -> bool:
+    def _silent_on_reused(self, outcome: Outcome) -> bool:
         """The engine had closed the connection already: not a request, not a failure."""
         return self._reused and outcome is _BROKE_BEFORE_HEAD and not self.first_byte
 
@@ -183,15 +184,14 @@ class Attempt:
         if head.status == 101:
             return framing
         if driver.plan.switched:
-            self.answer_broke(Outcome.BAD_RESPONSE, f"it answered {head.status} to the WebSocket's handshake")
+            self._unfit(f"it answered {head.status} to the WebSocket's handshake")
         elif head.coded:
             self.answer_broke(Outcome.BAD_RESPONSE, "its Transfer-Encoding is another than chunked")
         elif driver.resumed is not None:
             if head.status == 200 and head.is_event_stream and not head.encoded:
                 self._sink = driver.splice(self)
             else:
-                why = f"it answered {head.status} to the request to go on"
-                driver.failed(self, Event.REJECTED, Outcome.REJECTED, why)
+                self._unfit(f"it answered {head.status} to the request to go on")
         elif not driver.plan.own and may_hold(driver.worker.config, method, head, length):
             self._held = HeldError(head)
         else:
@@ -199,6 +199,9 @@ class Attempt:
                 driver.worker.counters.answers(self.choice.service, self.first_byte)
             self._sink = driver.open_relay(self, head, framing, length)
         return framing
+
+    def _unfit(self, why: str) -> None:
+        self._driver.failed(self, Event.REJECTED, Outcome.UNFIT, why)
 
     def answer_body(self, data: bytes) -> None:
         """Some bytes of the body."""
@@ -214,8 +217,9 @@ class Attempt:
         driver, held = self._driver, self._held
         if ended and held is not None:
             self._held = None
-            if elsewhere(driver.worker.config, held.head.status, driver.plan.ask.model):
-                driver.rejected(self, held)
+            outcome = elsewhere(driver.worker.config, held.head.status, driver.plan.ask.model)
+            if outcome is not None:
+                driver.rejected(self, held, outcome)
                 return
             self._sink = driver.relay_held(self, held)
         sink = self._sink

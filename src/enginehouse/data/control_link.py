@@ -61,7 +61,7 @@ class ControlLink(asyncio.Protocol):
         transport, worker = self.transport, self._worker
         if transport is None or transport.get_write_buffer_size() > MAX_UNSENT:
             return
-        transport.write(encode_frame(worker.counters.report(worker.epoch, worker.fleet_version, worker.tally.told())))
+        transport.write(encode_frame(worker.counters.report(worker.epoch, worker.fleet_version, worker.mended.told())))
 
 
 async def follow_control(worker: Worker, path: str) -> None:

@@ -194,7 +194,7 @@ class Counters:
         if bad:
             self._health.compare(now)
 
-    def report(self, epoch: int, fleet_version: int, tally: dict[str, int] | None = None) -> Report:
+    def report(self, epoch: int, fleet_version: int, mended: dict[str, int] | None = None) -> Report:
         """Everything so far, and the failures since the last report."""
         counts = tuple(
             ServiceCount(
@@ -218,7 +218,7 @@ class Counters:
             fleet_version=fleet_version,
             counts=counts,
             failures=failures,
-            tally=tally or {},
+            mended=mended or {},
         )
 
     def use(self, services: dict[int, Service]) -> None:

@@ -68,7 +68,8 @@ class Driver:
         self._held: HeldError | None = None
         """What the last engine said that rejected the request."""
         # waiting
-        self._waits_since = 0.0
+        self.waits_since = 0.0
+        """Since when it is in a line, monotonic seconds; 0.0 while it is in none."""
         self._line = ""
         self._waited = 0.0
         self._position = 0
@@ -90,7 +91,7 @@ class Driver:
         worker, ask = self.worker, self.plan.ask
         if self.plan.own:
             return worker.control if not tried else Refusal(Outcome.NO_SERVICE, "")
-        if worker.crowded[0] and not tried and not self._waits_since and worker.room.behind(ask):
+        if worker.crowded[0] and not tried and not self.waits_since and worker.room.behind(ask):
             return Busy(ask.model, Refusal(Outcome.QUEUE_FULL, ask.model))
         if self.resumed is not None:
             tried = (*tried, *self.resumed.unfit(worker.table, ask))
@@ -109,7 +110,7 @@ class Driver:
             self._attempt = Attempt(self, self._choice)
             self._attempt.open(True)
         elif isinstance(command, step.Race):
-            self.worker.tally.hedged += 1
+            self.worker.mended.hedged += 1
             self._rival = Attempt(self, command.choice)
             self._rival.open(False)
         elif isinstance(command, step.Refuse):
@@ -120,13 +121,13 @@ class Driver:
         elif isinstance(command, step.Break):
             self._break(command.outcome)
         elif isinstance(command, step.PassOn):
-            self._pass_on()
+            self._pass_on(command.outcome)
 
     def _connect(self, command: step.Connect) -> None:
         """Begin an attempt, after a back-off if others rejected the request."""
         self._choice = command.choice
         if self._exchange.attempts > 1:
-            self.worker.tally.repeated += 1
+            self.worker.mended.repeated += 1
         attempt = self._attempt = Attempt(self, command.choice)
         if command.rejections:
             attempt.open_after(backoff(command.rejections, self.worker.rng), command.fresh)
@@ -137,19 +138,24 @@ class Driver:
 
     def _wait(self, line: str) -> None:
         now, room = self.worker.now(), self.worker.room
-        self._waits_since, self._line = now, line
+        self.waits_since, self._line = now, line
         position = room.join(line, self, client_of(self.worker, self.request), now, self._waited)
         self._position = self._position or position
         if position:
-            self.worker.tally.waited += 1
+            self.worker.mended.waited += 1
         else:
-            self.worker.tally.turned_away += 1
+            self.worker.mended.turned_away += 1
             self.woken(Event.TURNED_AWAY)
 
     def _stop_waiting(self) -> None:
-        if self._waits_since:
-            self._waited += self.worker.now() - self._waits_since
-            self._waits_since = 0.0
+        if self.waits_since:
+            self._waited += self.worker.now() - self.waits_since
+            self.waits_since = 0.0
+
+    def _leave_line(self) -> None:
+        if self.waits_since:
+            self.worker.room.leave(self)
+            self._stop_waiting()
 
     def woken(self, event: Event) -> bool:
         """Go on, or give up; False: wait on."""
@@ -158,7 +164,7 @@ class Driver:
             if isinstance(command, step.Wait) and command.line == self._line:
                 return False
             if event is Event.LATE:
-                self.worker.tally.late += 1
+                self.worker.mended.late += 1
             self._stop_waiting()
             self._do(command)
         except Exception as error:  # a bug costs this request only, not those behind it
@@ -175,11 +181,11 @@ class Driver:
         self._lose(attempt)
         self._do(self._exchange.handle(event, outcome, reused))
 
-    def rejected(self, attempt: Attempt, held: HeldError) -> None:
-        """The engine says that it cannot take the request now; its answer is kept for the case that nobody can."""
+    def rejected(self, attempt: Attempt, held: HeldError, outcome: Outcome) -> None:
+        """The engine says that it cannot take the request; its answer is kept for the case that nobody can."""
         self._held = held
         self.reply.head = held.head
-        self.failed(attempt, Event.REJECTED, Outcome.REJECTED, "")
+        self.failed(attempt, Event.REJECTED, outcome, "")
 
     def _lose(self, attempt: Attempt) -> None:
         if attempt is self._rival:
@@ -246,18 +252,18 @@ class Driver:
         if outcome is _ANSWERED:
             self._over(outcome, self.reply.status, self.reply.keep)
         else:
-            if self._waits_since:
-                self.worker.room.leave(self)
-                self._stop_waiting()
+            self._leave_line()
             self._let_go()
             if outcome is not Outcome.BUG:  # of which the client's connection tells
                 self._log(outcome, self.reply.status)
 
-    def _pass_on(self) -> None:
-        assert self._held is not None
+    def _pass_on(self, outcome: Outcome) -> None:
+        if self._held is None:  # what was refused was a handshake
+            self._do(step.Answer(outcome))
+            return
         relay = self.reply.engine_error(self._held, self.our_lines())
         relay.end()
-        self._over(Outcome.REJECTED, self.reply.status, relay.keep)
+        self._over(outcome, self.reply.status, relay.keep)
 
     def _over(self, outcome: Outcome, status: int, keep: bool) -> None:
         self._let_go()
@@ -321,7 +327,7 @@ class Driver:
         relay, resumed = self.reply.relay, self.resumed
         assert relay is not None
         assert resumed is not None
-        self.worker.tally.resumed += 1
+        self.worker.mended.resumed += 1
         return Resumption(relay, resumed.kind, resumed.partial)
 
     def relayed(self, attempt: Attempt) -> None:
@@ -359,18 +365,11 @@ class Driver:
         if self._attempt is not None:
             self._attempt.resume()
 
-    @property
-    def waits(self) -> bool:
-        """For a service, in the line."""
-        return self._waits_since > 0
-
     def stop(self) -> None:
         """The worker ends: end it honestly."""
         if self._exchange.state is State.DONE:
             return
-        if self._waits_since:
-            self.worker.room.leave(self)
-            self._stop_waiting()
+        self._leave_line()
         self._exchange.handle(Event.STOPPED, Outcome.CUT_AT_STOP)
         if self.reply.relay is not None:
             self._break(Outcome.CUT_AT_STOP)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from enginehouse.core.config.router import RouterConfig
+from enginehouse.core.outcome import Outcome
 from enginehouse.wire import errors
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect
@@ -30,9 +31,14 @@ def may_hold(config: RouterConfig, method: bytes, head: AnswerHead, length: int 
     )
 
 
-def elsewhere(config: RouterConfig, status: int, model: str) -> bool:
-    """Whether another service may do better: this one cannot now, or lost the model that the house knows it to have."""
-    return status in config.retry_statuses or (status == NOT_FOUND and model != "")
+def elsewhere(config: RouterConfig, status: int, model: str) -> Outcome | None:
+    """How the attempt ended, if another service may do better; None where the error is the answer.
+
+    This one cannot now, or it may have lost the model that the house knows it to have.
+    """
+    if status in config.retry_statuses:
+        return Outcome.REJECTED
+    return Outcome.UNFIT if status == NOT_FOUND and model else None
 
 
 class HeldError:

@@ -61,8 +61,9 @@ class Reply:
     @property
     def keep(self) -> bool:
         """May the connection carry another request?"""
-        if self.relay is not None:
-            return self.relay.keep
+        return self.relay.keep if self.relay is not None else self._may_stay()
+
+    def _may_stay(self) -> bool:
         return self._request.keep_alive and not self._worker.stopping
 
     @property
@@ -72,10 +73,8 @@ class Reply:
 
     def pass_whole(self, head: AnswerHead, body: bytes, ours: bytes) -> None:
         """An answer that came in one read and needs no further look: one write. `ours` are our own header lines."""
-        request = self._request
         self._whole = len(body)
-        keep = request.keep_alive and not self._worker.stopping
-        self._conn.transport.write(whole_answer(head, ours, request.head.version, keep, body))
+        self._conn.transport.write(whole_answer(head, ours, self._request.head.version, self._may_stay(), body))
 
     def open(self, attempt: Attempt, head: AnswerHead, framing: Framing, length: int | None, ours: bytes) -> Relay:
         """Pass this answer on as it comes."""
@@ -94,8 +93,7 @@ class Reply:
 
     def _make_relay(self, head: AnswerHead, framing: Framing, length: int | None, ours: bytes) -> Relay:
         relay = self.relay = Relay(self._conn.transport)
-        keep = self._request.keep_alive and not self._worker.stopping
-        relay.head(head, framing, length, ours, self._request.head.version, keep)
+        relay.head(head, framing, length, ours, self._request.head.version, self._may_stay())
         return relay
 
     def engine_error(self, held: HeldError, ours: bytes) -> Relay:

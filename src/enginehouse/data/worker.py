@@ -34,10 +34,10 @@ from enginehouse.data.counters import Counters
 from enginehouse.data.driver import Driver
 from enginehouse.data.engine_pool import UNIX, EnginePool
 from enginehouse.data.intake import read_plan
+from enginehouse.data.mended import Mended
 from enginehouse.data.realtime import Realtime
 from enginehouse.data.replay import ReplayMemory
 from enginehouse.data.request import Request
-from enginehouse.data.tally import Tally
 from enginehouse.data.waiting import WaitingRoom
 from enginehouse.policy.admission import learned_from
 from enginehouse.policy.choose import Choice, LoadView
@@ -98,7 +98,7 @@ class Worker:
         self.control = Choice(control, "own")
         self.retries = Retries(config)
         self.replay_memory = ReplayMemory(config.failover_memory)
-        self.tally = Tally()
+        self.mended = Mended()
         self.nobody: list[tuple[Service, Outcome]] = []
         """Never changed: what most requests have to say of services that broke off."""
         self.access_log = AccessLog(config.access_log, config.access_log_format, config.access_log_buffer)
@@ -372,7 +372,7 @@ class Worker:
     def _refuse_waiting(self) -> None:
         """What waits for a service would keep a router from ending that nobody takes the place of."""
         for conn in tuple(self.clients):
-            if conn.driver is not None and conn.driver.waits:
+            if conn.driver is not None and conn.driver.waits_since:
                 conn.driver.stop()
 
 

@@ -112,6 +112,8 @@ class Break(NamedTuple):
 class PassOn(NamedTuple):
     """Nobody else can take it: the client gets the rejecting engine's own answer."""
 
+    outcome: Outcome
+
 
 class Finish(NamedTuple):
     """All is told; release and count."""
@@ -128,7 +130,6 @@ Choose = Callable[[tuple[str, ...]], Choice | Busy | Refusal]
 
 IGNORE: Final = Ignore()
 RECONNECT: Final = Reconnect()
-PASS_ON: Final = PassOn()
 # Members of an enumeration are looked up by name each time; these are on the way of every request.
 _TRYING: Final = State.TRYING
 _QUEUED: Final = State.QUEUED
@@ -237,8 +238,8 @@ class Exchange:
     # -- before the first byte -----------------------------------------------------------------------------------------
 
     def _rejected(self, outcome: Outcome, reused: bool) -> Command:
-        """The engine is busy or loading: somebody else may not be."""
-        self._rejections += 1
+        """The engine is busy or loading, or unfit: somebody else may not be."""
+        self._note_rejection(outcome)
         found = None if self._retries.again(outcome, reused, self.broken) is Retry.NO else self._next(fresh=False)
         if isinstance(found, Connect):
             self._retries.book(outcome)
@@ -246,7 +247,12 @@ class Exchange:
         if isinstance(found, Busy):
             return self._wait(_QUEUED, found.line, Refuse(found.refusal))
         self._end()
-        return PASS_ON
+        return PassOn(outcome)
+
+    def _note_rejection(self, outcome: Outcome) -> None:
+        """Busy engines are asked after a back-off. Where one is unfit, there is nothing to wait for."""
+        if outcome is Outcome.REJECTED:
+            self._rejections += 1
 
     def _failed_early(self, outcome: Outcome, reused: bool) -> Command:
         """Nothing reached the client: the outcome's row says whether and where to try again."""
@@ -300,8 +306,7 @@ class Exchange:
         """Whoever was to go on could not even begin."""
         if outcome.row.retry is Retry.FRESH:
             self.broken += 1
-        if outcome is Outcome.REJECTED:
-            self._rejections += 1
+        self._note_rejection(outcome)
         return self._go_on(Outcome.BROKE_MIDWAY)
 
     def _go_on(self, outcome: Outcome) -> Command:

@@ -81,6 +81,7 @@ _TEXTS: dict[Outcome, str] = {
     Outcome.CONNECT_TIMEOUT: "No connection to the engine could be made in time; try again.",
     Outcome.BROKE_BEFORE_HEAD: "The engine closed the connection without an answer; try again.",
     Outcome.BAD_RESPONSE: "The engine's answer was not valid HTTP.",
+    Outcome.UNFIT: "The engines of this model cannot do what was asked.",
     Outcome.POISONOUS: "Engines broke off twice while they worked on this request, so it is not tried again: "
     "something in it may be the cause.",
     Outcome.FIRST_BYTE_TIMEOUT: "The engine did not answer in time (`first_byte_timeout`).",

@@ -1,12 +1,12 @@
 """What a worker counts beside its services: how often it did something so that clients did not see a failure.
 
-Owns `Tally`. May not live here: counts of services (`counters`), summing over workers and showing (control).
+Owns `Mended`. May not live here: counts of services (`counters`), summing over workers and showing (control).
 """
 
 from __future__ import annotations
 
 
-class Tally:
+class Mended:
     """Counts of requests since the worker started."""
 
     __slots__ = ("hedged", "late", "repeated", "resumed", "turned_away", "waited")
