@@ -42,7 +42,9 @@ MEANING: dict[Kind, str] = {
 }
 
 GARBAGE = "\x16\x03\x01 this is not HTTP \xff\xfe\r\n\r\n"
-PROBES = frozenset({"/health", "/v1/models", "/models", "/metrics", "/version"})
+PROBES = frozenset(
+    {"/health", "/v1/models", "/models", "/metrics", "/version", "/server_info", "/get_server_info", "/props"}
+)
 """Paths that a router asks by itself. Faults without a path, and the counter of requests, leave them out."""
 
 
