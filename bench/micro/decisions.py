@@ -5,6 +5,7 @@ Owns what each of these cases runs. May not live here: bytes on their way (`pass
 
 from __future__ import annotations
 
+import mmap
 import random
 from collections.abc import Callable
 from functools import partial
@@ -52,7 +53,7 @@ def _choose(policy: Policy, candidates: int) -> Operation:
     rng = random.Random(1)
     fleet = services(_SERVICES, lambda number: (MODEL if number < candidates else f"other-{number % _MODELS}",))
     table = build(Fleet(version=1, synced=True, services=fleet), RouterConfig(policy=policy))
-    shared = Shared(memoryview(bytearray(SIZE)))
+    shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
     for number in range(candidates):
         shared.loads[0][number] = rng.randrange(4)
     view = LoadView(shared, 2)

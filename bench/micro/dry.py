@@ -7,6 +7,7 @@ is sent (`passage`).
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections.abc import Callable
 from typing import cast
 
@@ -97,7 +98,7 @@ class Dry:
         wire: Callable[[], Wire] = Wire,
     ) -> None:
         self._wire = wire
-        self.shared = Shared(memoryview(bytearray(SIZE)))
+        self.shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
         self.worker = Worker(config or RouterConfig(), self.shared, 0, "/nonexistent")
         self.worker.use_fleet(Fleet(version=1, synced=True, services=fleet))
         for service in fleet[:connected]:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import mmap
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -31,7 +32,7 @@ DEADLINE = 20.0
 
 
 def new_shared() -> Shared:
-    return Shared(memoryview(bytearray(SIZE)))
+    return Shared(memoryview(mmap.mmap(-1, SIZE)))
 
 
 class House:

@@ -14,7 +14,7 @@ from enginehouse.core.units import MAX_SERVICES, MAX_WORKERS
 
 @pytest.fixture
 def shared() -> Shared:
-    return Shared(memoryview(bytearray(SIZE)))
+    return Shared(memoryview(mmap.mmap(-1, SIZE)))
 
 
 def test_two_views_of_one_mapping_see_the_same() -> None:
@@ -69,7 +69,7 @@ def test_of_two_rests_the_longer_one_is_meant(shared: Shared) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["out", "slow", "rest"]), st.floats(0.0, 100.0)), min_size=1, max_size=8))
 def test_the_one_look_tells_of_everything_that_concerns_choosing(changes: list[tuple[str, float]]) -> None:
-    shared = Shared(memoryview(bytearray(SIZE)))
+    shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
     for slot, (what, until) in enumerate(changes):
         if what == "rest":
             shared.rest(slot, until)
@@ -95,7 +95,7 @@ def test_what_ended_early_is_settled_and_what_was_missed_is_made_up_for(shared: 
     st.lists(st.tuples(st.integers(1, 2**64 - 1), st.integers(0, CONTROL_SLOT), st.integers(0, 2**32 - 1)), max_size=50)
 )
 def test_an_id_is_recalled_unless_another_one_took_its_place(made: list[tuple[int, int, int]]) -> None:
-    shared = Shared(memoryview(bytearray(SIZE)))
+    shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
     last: dict[int, tuple[int, int, int]] = {}
     for digest, slot, generation in made:
         shared.remember(digest, slot, generation)

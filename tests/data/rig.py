@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -261,7 +262,7 @@ async def rig(*engines: Engine, sweep: float = 0.02, **settings: Any) -> AsyncIt
     for engine in engines:
         await engine.start()
     try:
-        async with _serving(Shared(memoryview(bytearray(SIZE))), 0, engines, sweep, settings) as house:
+        async with _serving(Shared(memoryview(mmap.mmap(-1, SIZE))), 0, engines, sweep, settings) as house:
             yield house
     finally:
         for engine in engines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from random import Random
 from typing import Any
 
@@ -33,7 +34,7 @@ class House:
 
     def __init__(self, services: int = 2, **settings: Any) -> None:
         self.now = 1000.0
-        self.shared = Shared(memoryview(bytearray(SIZE)))
+        self.shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
         config = RouterConfig(**{"max_errors": 3, "ejection_time": 30.0} | settings)
         self.workers = [Counters(self.shared, index, config, lambda: self.now) for index in range(2)]
         self.services = tuple(service(slot) for slot in range(services))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any, cast
 
 import pytest
@@ -37,7 +38,7 @@ def service(slot: int) -> Service:
 
 
 def reports_in_ten_seconds(services: int, busy: bool = True) -> int:
-    worker = Worker(RouterConfig(), Shared(memoryview(bytearray(SIZE))), 0, "/nonexistent/api")
+    worker = Worker(RouterConfig(), Shared(memoryview(mmap.mmap(-1, SIZE))), 0, "/nonexistent/api")
     fleet = tuple(service(slot) for slot in range(services))
     worker.use_fleet(Fleet(version=1, synced=True, services=fleet))
     link, wire = ControlLink(worker), Wire()

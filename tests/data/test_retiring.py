@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import mmap
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -32,7 +33,7 @@ class Living(Rig):
     def __init__(self, engine: Engine, settings: dict[str, Any], fleet: bool) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
-        shared = Shared(memoryview(bytearray(SIZE)))
+        shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
         worker = Worker(RouterConfig(**settings), shared, 0, "/nonexistent/api")
         super().__init__(worker, self.listener.getsockname()[1], shared, (engine,))
         self.later = 0.0

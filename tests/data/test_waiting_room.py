@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 
 from hypothesis import given
@@ -55,7 +56,7 @@ class House:
     """Workers of one router, each with its room. `rung` are messages (to, slot, hops) not yet read."""
 
     def __init__(self, workers: int = 1, **settings: object) -> None:
-        self.shared = Shared(memoryview(bytearray(SIZE)))
+        self.shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
         self.now = 100.0
         self.rung: list[tuple[int, ...]] = []
         self.services = {A.slot: A}

@@ -7,6 +7,7 @@ what must hold (`test_any_order`).
 from __future__ import annotations
 
 import asyncio
+import mmap
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -140,7 +141,7 @@ class World:
         self.rng = rng
         self._broken = broken
         self.now = 1000.0
-        self.shared = Shared(memoryview(bytearray(SIZE)))
+        self.shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
         self.worker = Worker(RouterConfig(**settings), self.shared, 0, "/nonexistent/api")
         self.worker.now = lambda: self.now
         self.worker.rng = Chance()

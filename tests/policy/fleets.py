@@ -5,6 +5,7 @@ Owns the makers. May not live here: tests.
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 from enginehouse.core.config.router import RouterConfig
@@ -37,7 +38,7 @@ def table(*members: Service, synced: bool = True, known: tuple[str, ...] = (), *
 
 def shared() -> Shared:
     """Shared memory of nobody else."""
-    return Shared(memoryview(bytearray(SIZE)))
+    return Shared(memoryview(mmap.mmap(-1, SIZE)))
 
 
 def view(memory: Shared | None = None, workers: int = 2) -> LoadView:

@@ -1,9 +1,9 @@
 """The memory that the processes of one router share: layout and access, on a buffer somebody else mapped.
 
-Owns: `Shared`: per worker a beat, a state, a row of loads, the turns of its lines and what it saw fail; per service its
-`Standing`, its rest and a learned cap; the table of remembered ids. Races are benign by construction: every row and
-beat has one writer, two processes that change a standing at once have seen the same and write nearly the same, and a
-torn id entry fails its generation check.
+Owns: `Shared`: per worker a beat, a state, rows of loads and of queued work, the turns of its lines and what it saw
+fail; per service its `Standing`, its rest, a learned cap, and what is warm there (`policy.prefix_index`); the table of
+remembered ids. Races are benign by construction: every row and beat has one writer, two processes that change a
+standing at once have seen the same and write nearly the same, and a torn id entry fails its generation check.
 May not live here: mapping the memory (`supervisor`, `app`), what a standing becomes (`policy.ejection`), clocks (times
 are arguments, monotonic seconds, which on one host mean the same in every process).
 """
@@ -19,6 +19,9 @@ from enginehouse.core.units import MAX_SERVICES, MAX_WORKERS
 ID_ENTRIES = 65536
 #: Places for lines of waiting requests, found by a hash of the line's name; two lines may share one.
 LINES = 512
+#: Chunks of prompts that are remembered per service, one word each: 64 KiB a service. Pages that nobody has written to
+#: do not exist: a service that serves no prompts costs nothing.
+CHUNKS = 8192
 
 _BEATS = 0
 _STATES = _BEATS + 8 * MAX_WORKERS
@@ -37,10 +40,18 @@ _WAITING = _LEARNED + 8 * MAX_SERVICES
 _CROWDED = _WAITING + 8 * MAX_WORKERS
 _TURNS = _CROWDED + 8
 _TALLIES = _TURNS + 8 * MAX_WORKERS * LINES
+_QUEUED = _TALLIES + 8 * MAX_WORKERS * MAX_SERVICES
+_OWNERS = _QUEUED + 4 * MAX_WORKERS * MAX_SERVICES
+_CLOCKS = _OWNERS + 8 * MAX_SERVICES
+_DOUBTS = _CLOCKS + 8 * MAX_SERVICES
+_RATES = _DOUBTS + 8 * MAX_SERVICES
+_TOKEN_BYTES = _RATES + 8 * MAX_SERVICES
+_ROOMS = _TOKEN_BYTES + 8 * MAX_SERVICES
+_CHUNKS = -(-(_ROOMS + 8 * MAX_SERVICES) // 4096) * 4096
 #: Row of the router's own paths, which workers proxy to control as to any other service; never given to a service.
 CONTROL_SLOT = MAX_SERVICES - 1
-#: Bytes to map.
-SIZE = _TALLIES + 8 * MAX_WORKERS * MAX_SERVICES
+#: Bytes to map, of which most are never touched.
+SIZE = _CHUNKS + 8 * CHUNKS * MAX_SERVICES
 
 
 class WorkerState(enum.IntEnum):
@@ -106,21 +117,48 @@ class Shared:
         tallies = [part(_TALLIES + w * 8 * MAX_SERVICES, 8 * MAX_SERVICES) for w in range(MAX_WORKERS)]
         self._tallies = [row.cast("Q") for row in tallies]
 
+        rows = [part(_QUEUED + w * 4 * MAX_SERVICES, 4 * MAX_SERVICES) for w in range(MAX_WORKERS)]
+        self.queued = [row.cast("i") for row in rows]
+        """Tokens that engines have to compute before a first byte: `queued[worker][slot]`, one writer as for loads."""
+        self.owners = part(_OWNERS, 8 * MAX_SERVICES).cast("q")
+        """Per slot the generation that all of the following is of."""
+        self.clocks = part(_CLOCKS, 8 * MAX_SERVICES).cast("q")
+        """Per slot, the KiB of chunks that its services had to learn; only ever rises."""
+        self.doubts = part(_DOUBTS, 8 * MAX_SERVICES).cast("q")
+        """Per slot, how often in a row nothing was warm that should have been."""
+        self.rates: memoryview[float] = part(_RATES, 8 * MAX_SERVICES).cast("d")
+        """Prompt tokens that a service computes in a second; 0 while not learned."""
+        self.token_bytes: memoryview[float] = part(_TOKEN_BYTES, 8 * MAX_SERVICES).cast("d")
+        """Bytes of a prompt's JSON for each of its tokens; 0 while not learned."""
+        self.rooms: memoryview[float] = part(_ROOMS, 8 * MAX_SERVICES).cast("d")
+        """What a service keeps warm, as a multiple of what its KV cache should hold; 0 while not learned."""
+        self.chunks = part(_CHUNKS, 8 * CHUNKS * MAX_SERVICES).cast("q")
+        """`CHUNKS` words for each slot, as `policy.prefix_index` packs them."""
+
     def load(self, slot: int, workers: int = MAX_WORKERS) -> int:
         """Requests in flight on a service, over the first `workers` workers."""
         return sum([row[slot] for row in self.loads[:workers]])
 
     def living(self, own: int) -> tuple[memoryview[int], ...]:
         """Rows of loads of the workers that have ever given a sign of life, and that of worker `own` in any case."""
+        return tuple([self.loads[worker] for worker in self._alive(own)])
+
+    def living_queued(self, own: int) -> tuple[memoryview[int], ...]:
+        """The same for rows of queued tokens."""
+        return tuple([self.queued[worker] for worker in self._alive(own)])
+
+    def _alive(self, own: int) -> list[int]:
         beats = self.beats.tolist()
-        return tuple([row for worker, row in enumerate(self.loads) if beats[worker] or worker == own])
+        return [worker for worker in range(MAX_WORKERS) if beats[worker] or worker == own]
 
     def forget_worker(self, worker: int) -> None:
         """Drop a dead worker's row: what it had in flight is gone with its connections."""
-        row, tallies = self.loads[worker], self._tallies[worker]
+        row, queued, tallies = self.loads[worker], self.queued[worker], self._tallies[worker]
         for slot in range(MAX_SERVICES):
             if row[slot]:
                 row[slot] = 0
+            if queued[slot]:
+                queued[slot] = 0
             if tallies[slot]:
                 tallies[slot] = 0
         turns = self.turns[worker]

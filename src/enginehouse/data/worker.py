@@ -262,6 +262,7 @@ class Worker:
             self._synced.set()
         self.fleet_version = fleet.version
         self.table = build(fleet, self.config)
+        self.loads.index.use(fleet.services)
         self.pool.retain((*fleet.services, self.control.service))
         # A report tells of every service: with a thousand of them, four a second cost as much as hundreds of requests.
         self._report_interval = REPORT_INTERVAL * (len(fleet.services) // FEW)
@@ -274,7 +275,7 @@ class Worker:
         """Look at every deadline, tell the supervisor that we live, report to control."""
         now = self.now()
         self._shared.beats[self.index] = now
-        self.loads.loads = self._shared.living(self.index)
+        self.loads.look(self._shared, self.index)
         for conn in tuple(self.clients):
             try:
                 conn.expire(now)

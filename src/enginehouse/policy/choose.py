@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import NamedTuple
 
-from enginehouse.core.ask import Ask
+from enginehouse.core.ask import Ask, Prompt
 from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
@@ -18,6 +18,8 @@ from enginehouse.policy.admission import with_room
 from enginehouse.policy.affinity import SHARDS, digest, home
 from enginehouse.policy.candidates import Chance, awake, candidates, usable
 from enginehouse.policy.line import line_at, line_for
+from enginehouse.policy.prefix import Scored, best, pinned, rank
+from enginehouse.policy.prefix_index import PrefixIndex
 from enginehouse.policy.spread import smooth
 from enginehouse.policy.table import MANY, Entry, Table
 
@@ -31,9 +33,11 @@ class LoadView:
     __slots__ = (
         "capacity",
         "ejected_until",
+        "index",
         "latest_ejection",
         "learned",
         "loads",
+        "queued",
         "rest_until",
         "slow_from",
         "slow_until",
@@ -48,8 +52,16 @@ class LoadView:
         self.latest_ejection = shared.latest_ejection
         self.loads: Sequence[memoryview[int]] = tuple(shared.loads[:workers])
         """Per worker that lives a row of in-flight requests per slot."""
+        self.queued: Sequence[memoryview[int]] = tuple(shared.queued[:workers])
+        """The same of tokens still to be computed."""
+        self.index = PrefixIndex(shared)
         self.capacity = capacity
         self.learned: memoryview[int] | None = shared.learned if learn else None
+
+    def look(self, shared: Shared, own: int) -> None:
+        """Who lives has changed: whose rows count, beside those of worker `own`."""
+        self.loads = shared.living(own)
+        self.queued = shared.living_queued(own)
 
 
 class Choice(NamedTuple):
@@ -57,6 +69,8 @@ class Choice(NamedTuple):
 
     service: Service
     reason: str
+    score: Scored | None = None
+    """What the prompt is expected to cost there; None where the policy does not look at prompts."""
 
 
 class Refusal(NamedTuple):
@@ -93,7 +107,9 @@ def choose(
         if keeper is not None and keeper.name not in tried:
             if entry.capped and not _with_room((keeper,), view):
                 return Busy(line_at(keeper), Refusal(Outcome.QUEUE_FULL, ask.model))
-            return Choice(keeper, "remembered")
+            return _alone(keeper, "remembered", entry, ask, view)
+    if entry.policy == "prefix" and ask.prompt is not None:
+        return _warmest(table, entry, ask, ask.prompt, tried, view, now, turn, rng)
     if ask.session:
         return _at_home(table, entry, ask, tried, view, now, rng)
     many = len(entry.services) > MANY
@@ -109,6 +125,39 @@ def choose(
     else:
         rotation = [found[index] for index in smooth(tuple([s.weight for s in found]))]
     return Choice(CHOOSERS[entry.policy](found, rotation, view.loads, turn, rng), entry.policy)
+
+
+def _alone(service: Service, reason: str, entry: Entry, ask: Ask, view: LoadView) -> Choice:
+    """No other one comes into question; what it is to compute counts all the same."""
+    if entry.policy != "prefix" or ask.prompt is None:
+        return Choice(service, reason)
+    return Choice(service, reason, rank(ask.prompt, (service,), view.loads, view.queued, view.index)[0])
+
+
+def _warmest(
+    table: Table,
+    entry: Entry,
+    ask: Ask,
+    prompt: Prompt,
+    tried: tuple[str, ...],
+    view: LoadView,
+    now: float,
+    turn: int,
+    rng: Chance,
+) -> Choice | Busy | Refusal:
+    """Where the first token comes soonest; a session's home, if it does not take much longer there."""
+    key = digest(ask.session) if ask.session else 0
+    found = _open(entry, (), ask, tried, view, now, rng, key)
+    if not found:
+        return _all_taken(table, ask, entry, tried, found)
+    scored = rank(prompt, found, view.loads, view.queued, view.index)
+    if len(scored) == 1:
+        return Choice(scored[0].service, "only", scored[0])
+    at_home = pinned(scored, key) if key else None
+    if at_home is not None:
+        return Choice(at_home.service, "session", at_home)
+    chosen = best(scored, prompt, turn)
+    return Choice(chosen.service, "prefix", chosen)
 
 
 def _open(
@@ -267,6 +316,7 @@ def random(
 
 
 CHOOSERS: dict[str, Chooser] = {
+    "prefix": least_load,  # a request with a prompt never gets here
     "round_robin": round_robin,
     "least_load": least_load,
     "two_choices": two_choices,

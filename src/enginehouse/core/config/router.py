@@ -12,7 +12,7 @@ import msgspec
 from enginehouse.core.config.base import Config, option
 from enginehouse.core.units import KIB, MAX_WORKERS, MIB
 
-Policy = Literal["round_robin", "least_load", "two_choices", "session", "random"]
+Policy = Literal["prefix", "round_robin", "least_load", "two_choices", "session", "random"]
 AccessLogFormat = Literal["auto", "json", "text"]
 
 
@@ -82,7 +82,10 @@ class RouterConfig(Config, frozen=True):
     slow_start: Annotated[
         float, option("a service that came back has its full part of the requests after this", unit="s", ge=0)
     ] = 10.0
-    policy: Annotated[Policy, option("policy of models without one of their own", group="choice")] = "round_robin"
+    policy: Annotated[Policy, option("policy of models without one of their own", group="choice")] = "prefix"
+    allow_policy_header: Annotated[
+        bool, option("let a request name the policy that chooses for it, in the header x-enginehouse-policy")
+    ] = False
     models: Annotated[dict[str, ModelConfig], option("per model: policy and aliases", flag="-")] = msgspec.field(
         default_factory=dict
     )

@@ -1,0 +1,50 @@
+"""What the figures of a service become after one more answer: small steps towards what was seen.
+
+Owns how fast and how far each is learned. May not live here: where they stand (`core.shared`), when an answer is worth
+learning from (`prefix_index`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Part of the way that a figure goes towards what was just seen.
+STEP: Final = 0.1
+#: Less than so many tokens are computed in hardly more time than the engine takes for anything: they show no rate.
+LEAST_TOKENS: Final = 1000
+#: Bounds of what is believed: tokens a second (a CPU with a small model … several accelerators), bytes for each token.
+RATES: Final = (20.0, 1_000_000.0)
+TOKEN_BYTES: Final = (0.5, 32.0)
+#: How far from what its KV cache should hold a service may be.
+ROOMS: Final = (1.0 / 16.0, 4.0)
+#: Part of a prompt that must have been expected to be warm for its absence to be strange.
+EXPECTED: Final = 0.5
+
+
+def rate_after(rate: float, uncached: int, seconds: float) -> float:
+    """Tokens a second, after so many were computed in so long by an engine that had nothing else to do."""
+    if uncached < LEAST_TOKENS or seconds <= 0:
+        return rate
+    seen = min(max(uncached / seconds, RATES[0]), RATES[1])
+    return rate + STEP * (seen - rate)
+
+
+def token_bytes_after(token_bytes: float, size: int, tokens: int) -> float:
+    """Bytes for each token, after a prompt of `size` bytes had so many tokens."""
+    seen = min(max(size / tokens, TOKEN_BYTES[0]), TOKEN_BYTES[1])
+    return token_bytes + STEP * (seen - token_bytes)
+
+
+def room_after(room: float, age: float, warm: bool) -> float:
+    """How much a service keeps, after a chunk of this `age` (in spans) was found warm or not.
+
+    Only what contradicts teaches: a chunk warm beyond the span, or not warm within it.
+    """
+    if warm == (age < 1.0):
+        return room
+    return min(max(room * (1.0 + STEP * (min(age, 2.0) - 1.0)), ROOMS[0]), ROOMS[1])
+
+
+def doubtful(share: float, expected: float) -> bool:
+    """Was nothing warm, though most of the prompt should have been?"""
+    return share <= 0.0 and expected > EXPECTED
