@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from enginehouse.sim.batching import FINISHED, FIRST_TOKEN, PREEMPTED, TOKENS, EngineModel, Event, Request
 from enginehouse.sim.constants import DYNAMO_MOCKER, H100_8B, EngineConstants
+from enginehouse.sim.growing import Growing
 
 MS = 0.001
 SMALL = replace(H100_8B, kv_tokens=40 * 16, chunk=64, max_running=4, max_waiting=1000)
@@ -30,8 +31,8 @@ def told(events: list[Event]) -> list[tuple[int, float, int]]:
 
 def assert_empty(engine: EngineModel) -> None:
     assert (engine.running, engine.waiting, engine.cache.used) == (0, 0, 0)
-    assert engine._decoding == engine._context == 0
-    assert not any(engine._growth)
+    assert engine._growing.count == engine._growing.context == 0
+    assert not any(engine._growing._needy)
     assert not engine._prefilling
     assert not any(engine.cache.table.values())
     assert set(engine.cache.table) == set(engine.cache.idle)
@@ -160,11 +161,13 @@ requests = st.tuples(
 def stepwise(constants: EngineConstants) -> EngineModel:
     """An engine that plans no more than one step at a time."""
 
-    class Stepwise(EngineModel):
-        def _that_fit(self, steps: int) -> int:
-            return min(1, steps)
+    class Stepwise(Growing):
+        def that_fit(self, steps: int, free: int) -> int:
+            return 1
 
-    return Stepwise(constants)
+    engine = EngineModel(constants)
+    engine._growing = Stepwise(constants.block_size)
+    return engine
 
 
 def play(engine: EngineModel, plan: list[tuple[int, int, int, int, float, float | None]]) -> list[Event]:
@@ -198,9 +201,10 @@ def assert_sound(engine: EngineModel) -> None:
     assert cache.used >= 0
     assert cache.used + len(cache.idle) <= cache.capacity
     assert engine.running <= engine.constants.max_running
-    assert engine._decoding + len(engine._prefilling) == engine.running
-    assert sum(engine._growth) == engine._decoding
-    assert all(each >= 0 for each in engine._growth)
+    growing = engine._growing
+    assert growing.count + len(engine._prefilling) == engine.running
+    assert sum(growing._needy) == growing.count
+    assert all(each >= 0 for each in growing._needy)
 
 
 @given(st.lists(requests, max_size=30))
