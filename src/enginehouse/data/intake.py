@@ -1,7 +1,7 @@
 """What a request wants: from its bytes to a plan that the driver carries out.
 
-Owns: putting together what `wire` finds in a request (path, model, keys, client address) into an `Ask` and the head
-for the engine. May not live here: the finding itself (`wire.*`), the choice (`policy`), sending (`driver`).
+Owns: putting together what a request asks for (`wire.asked`) and what the engine is to get. May not live here: finding
+anything in a request (`wire.*`), the choice (`policy`), sending (`driver`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from enginehouse.core.ask import Ask
-from enginehouse.core.outcome import Outcome
 from enginehouse.data.plan import Plan
 from enginehouse.data.request import Request
 from enginehouse.wire import forwarded, multipart
+from enginehouse.wire.asked import read_ask
 from enginehouse.wire.errors import Unreadable
-from enginehouse.wire.paths import Kind, Route, Where, query_model, rename_query_model
-from enginehouse.wire.peek import peek, rename_model, text_bytes
+from enginehouse.wire.paths import Kind, Route, Where, rename_query_model
+from enginehouse.wire.peek import rename_model
 
 if TYPE_CHECKING:
     from enginehouse.data.worker import Worker
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _NOBODY: Final = Ask()
 # Members of an enumeration are looked up by name each time; these are on the way of every request.
 _OWN: Final = Kind.OWN
-_JSON: Final = Where.JSON
 
 
 def read_plan(worker: Worker, request: Request, route: Route, realtime_model: str = "") -> Plan:
@@ -39,17 +38,9 @@ def read_plan(worker: Worker, request: Request, route: Route, realtime_model: st
     target, body = route.target, request.body
     if route.kind is _OWN:
         return Plan(request, route, sent, forwarded_for, True, _NOBODY, target, body)
-    model, key, made_id = (realtime_model, "", "") if realtime_model else _read_names(worker, request, route, target)
-    entry = worker.table.models.get(model) if model else None
-    real = entry.model if entry is not None else model
-    ask = Ask(
-        real,
-        forwarded.session_key(real, key, client, head.user_agent) if key or client else "",
-        worker.recall(made_id) if made_id else -1,
-        _cache_type(worker, body, route) if worker.table.has_cache_types else "",
-    )
-    if real != model and not realtime_model:
-        target, body = _rename(route, head.content_type, target, body, real)
+    named, ask = read_ask(worker.config, worker.table, worker.shared, route, head, body, client, realtime_model)
+    if ask.model != named and not realtime_model:
+        target, body = _rename(route, head.content_type, target, body, ask.model)
     return Plan(request, route, sent, forwarded_for, False, ask, target, body, bool(realtime_model))
 
 
@@ -60,49 +51,6 @@ def client_of(worker: Worker, request: Request) -> str:
         return head.authorization.decode("latin-1")
     trusted = worker.config.trusted_proxies
     return forwarded.client_address(request.peer, head.forwarded_for, trusted)[0] or request.peer
-
-
-#: Model, prompt cache key and id of an earlier answer; "" for what is not named.
-_Names = tuple[str, str, str]
-
-
-def _read_names(worker: Worker, request: Request, route: Route, target: bytes) -> _Names:
-    where, head, body = route.where, request.head, request.body
-    if where is not _JSON and where is not Where.MULTIPART:
-        if where is Where.REMEMBERED:
-            return "", "", route.id
-        return (query_model(target) or "" if where is not Where.NOWHERE else ""), "", ""
-    if not (body or route.strict):
-        return "", "", ""
-    if head.content_encoding and head.content_encoding.lower() != b"identity":
-        if route.strict and not worker.config.encoded_bodies:
-            raise Unreadable(Outcome.BODY_ENCODED, "")
-        return "", "", ""
-    if head.content_type[:10].lower() == b"multipart/":
-        names = _form_model(head.content_type, body, route.strict), "", ""
-    else:
-        found = peek(body, route.strict)
-        names = found.model or "", found.prompt_cache_key, found.previous_response_id
-    if not names[0] and route.strict and worker.config.require_model:
-        raise Unreadable(Outcome.MODEL_MISSING, "", "model")
-    return names
-
-
-def _form_model(content_type: bytes, body: bytes, strict: bool) -> str:
-    try:
-        return multipart.read_model(content_type, body) or ""
-    except Unreadable:
-        if strict:
-            raise
-        return ""
-
-
-def _cache_type(worker: Worker, body: bytes, route: Route) -> str:
-    """CONTRACTS 1.2, size routing: more text than the threshold prefers static caches, less paged ones."""
-    if route.where is not Where.JSON:
-        return ""
-    threshold = worker.config.cache_type_routing_threshold
-    return "static" if len(body) > threshold and text_bytes(body) > threshold else "paged"
 
 
 def _rename(route: Route, content_type: bytes, target: bytes, body: bytes, model: str) -> tuple[bytes, bytes]:

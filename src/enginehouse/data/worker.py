@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import hashlib
 import math
 import os
 import random
@@ -41,6 +40,7 @@ from enginehouse.data.request import Request
 from enginehouse.data.waiting import WaitingRoom
 from enginehouse.policy.admission import learned_from
 from enginehouse.policy.choose import Choice, LoadView
+from enginehouse.policy.remembered import recall, remember
 from enginehouse.policy.retry import Retries
 from enginehouse.policy.table import Table, build
 from enginehouse.wire.errors import Dialect, Unreadable
@@ -85,7 +85,7 @@ class Worker:
         self.classify = Classifier(config)
         self.loads = LoadView(shared, config.workers, config.service_capacity, config.learn_capacity)
         self._turns: dict[str, int] = {}
-        self._shared = shared
+        self.shared = shared
         control = Service(
             name="router",
             slot=CONTROL_SLOT,
@@ -186,16 +186,11 @@ class Worker:
 
     def remember(self, made_id: str, service: Service) -> None:
         """A service made this id: every worker sends what is asked about it there."""
-        self._shared.remember(_digest(made_id), service.slot, service.generation)
+        remember(self.shared, made_id, service)
 
     def recall(self, made_id: str) -> int:
         """Slot of the service that made the id, -1 if unknown or gone."""
-        found = self._shared.recall(_digest(made_id))
-        if found is None:
-            return -1
-        slot, generation = found
-        service = self.table.by_slot.get(slot)
-        return slot if service is not None and service.generation == generation else -1
+        return recall(self.shared, self.table, made_id)
 
     def take_body(self, size: int) -> bool:
         """Reserve bytes of the budget for bodies; False when it is spent."""
@@ -223,7 +218,7 @@ class Worker:
             self._freed[service.slot] = service
 
     def _learn(self, service: Service, outcome: Outcome) -> None:
-        slot, learned = service.slot, self._shared.learned
+        slot, learned = service.slot, self.shared.learned
         load = sum([row[slot] for row in self.loads.loads]) + 1
         learned[slot] = learned_from(learned[slot], service.generation, load, outcome)
 
@@ -274,8 +269,8 @@ class Worker:
     def beat(self) -> None:
         """Look at every deadline, tell the supervisor that we live, report to control."""
         now = self.now()
-        self._shared.beats[self.index] = now
-        self.loads.look(self._shared, self.index)
+        self.shared.beats[self.index] = now
+        self.loads.look(self.shared, self.index)
         for conn in tuple(self.clients):
             try:
                 conn.expire(now)
@@ -311,7 +306,7 @@ class Worker:
             await asyncio.sleep(max(0.0, start + SEEN - self.now()))
         allocator.tune()
         server = await loop.create_server(self.client, sock=listener, backlog=BACKLOG)
-        self._shared.states[self.index] = WorkerState.SERVING
+        self.shared.states[self.index] = WorkerState.SERVING
         if serving:
             serving()
         gc.collect()
@@ -322,7 +317,7 @@ class Worker:
         if self._end_by == math.inf:
             self.end(successor=False)
         self.stopping = True
-        self._shared.states[self.index] = WorkerState.STOPPING
+        self.shared.states[self.index] = WorkerState.STOPPING
         server.close()
         await self._drain()
         if self.link is not None:
@@ -375,8 +370,3 @@ class Worker:
         for conn in tuple(self.clients):
             if conn.driver is not None and conn.driver.waits_since:
                 conn.driver.stop()
-
-
-def _digest(made_id: str) -> int:
-    """64 bits that are the same in every worker; never 0, which means an empty entry."""
-    return int.from_bytes(hashlib.blake2b(made_id.encode(), digest_size=8).digest(), "little") or 1
