@@ -10,7 +10,7 @@ from hmac import compare_digest
 
 import msgspec
 
-from enginehouse.sim import asks, control, tasks
+from enginehouse.sim import asks, control, metrics, tasks
 from enginehouse.sim.answer import Answer
 from enginehouse.sim.generate import Generation
 from enginehouse.sim.model import count_tokens
@@ -88,7 +88,8 @@ def _generate(sim: Sim, reply: Answer) -> None:
     elif count_tokens(work.prompt) > sim.config.context:
         error(sim, reply, 400, f"This model's maximum context length is {sim.config.context} tokens.")
     else:
-        Generation(sim, reply, SHAPES[request.path](sim, work), work).start()
+        if not Generation(sim, reply, SHAPES[request.path](sim, work), work).start():
+            error(sim, reply, sim.config.full_status, "Too many requests are waiting", "ServiceUnavailableError")
 
 
 def knows(sim: Sim, model: str) -> bool:
@@ -127,6 +128,13 @@ def _health(sim: Sim, reply: Answer) -> None:
     reply.whole(200, b'{"status":"ok"}' if sim.llama_style else b"")
 
 
+def _metrics(sim: Sim, reply: Answer) -> None:
+    if sim.paced:
+        reply.whole(200, metrics.text(sim.paced, next(iter(sim.config.models), "")), metrics.CONTENT_TYPE)
+    else:
+        _administrative(sim, reply)
+
+
 def _administrative(sim: Sim, reply: Answer) -> None:
     reply.whole(200, dump({"reached": reply.request.path, "system_fingerprint": sim.name}))
 
@@ -139,6 +147,7 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/v1/models"): _models,
     ("GET", "/models"): _models,
     ("GET", "/health"): _health,
+    ("GET", "/metrics"): _metrics,
     ("POST", "/v1/embeddings"): _task(tasks.embeddings),
     ("POST", "/tokenize"): _task(tasks.tokenize),
     ("POST", "/v1/audio/transcriptions"): _task(tasks.transcription),

@@ -38,6 +38,40 @@ def faults(sim: Sim, reply: Answer) -> None:
     reply.whole(200, msgspec.json.encode({"faults": [_told(fault) for fault in sim.book.faults]}))
 
 
+class _Change(msgspec.Struct, forbid_unknown_fields=True):
+    slow_factor: float | None = None
+    drop_cache: bool = False
+
+
+def engine(sim: Sim, reply: Answer) -> None:
+    """`GET /sim/engine` shows the engine model; `POST {"slow_factor": 3.0, "drop_cache": true}` changes it."""
+    paced = sim.paced
+    if paced is None:
+        raise ValueError("this engine has no model: start it with --engine-model")
+    if reply.request.method == "POST":
+        change = msgspec.json.decode(reply.request.body, type=_Change)
+        if change.slow_factor is not None:
+            if not change.slow_factor > 0:
+                raise ValueError("slow_factor: more than 0")
+            paced.slow_down(change.slow_factor)
+        if change.drop_cache:
+            paced.model.cache.drop()
+    model = paced.model
+    told = {
+        "running": model.running,
+        "waiting": model.waiting,
+        "finished": paced.finished,
+        "preemptions": model.preemptions,
+        "prompt_tokens": model.prompt_tokens,
+        "cached_tokens": model.cached_tokens,
+        "generated_tokens": model.generated(paced.now()),
+        "blocks": {"held": model.cache.used, "kept": len(model.cache.idle), "all": model.cache.capacity},
+        "block_size": model.constants.block_size,
+        "slow_factor": model.slowness,
+    }
+    reply.whole(200, dump(told))
+
+
 def _told(fault: Fault) -> dict[str, object]:
     return msgspec.structs.asdict(fault)
 
@@ -85,6 +119,8 @@ ROUTES: dict[tuple[str, str], Callable[[Sim, Answer], None]] = {
     ("GET", "/sim/stats"): stats,
     ("GET", "/sim/faults"): faults,
     ("POST", "/sim/faults"): faults,
+    ("GET", "/sim/engine"): engine,
+    ("POST", "/sim/engine"): engine,
     ("GET", "/sim/bytes"): some_bytes,
     **{(method, "/sim/status"): some_status for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")},
     **{(method, "/sim/echo"): echo for method in ("POST", "PUT", "PATCH", "DELETE")},

@@ -11,6 +11,7 @@ import asyncio
 from enginehouse.sim.answer import SSE, Answer
 from enginehouse.sim.asks import Work
 from enginehouse.sim.model import Job, count_tokens, seed, text, token, tokens_in
+from enginehouse.sim.paced import Paced, PacedJob, blocks
 from enginehouse.sim.shapes import Counted, Shape
 from enginehouse.sim.state import Sim
 
@@ -24,6 +25,7 @@ class Generation:
         self.sim = sim
         self.answer = answer
         self.shape = shape
+        self.work = work
         self.stream = work.stream
         self.seed, self.first = _where(work)
         # A partial answer counts the tokens that it was when it was generated, as with engines that have a tokenizer.
@@ -36,10 +38,16 @@ class Generation:
         self.sent = 0
         self.spoke_at = 0.0
         self.ping: asyncio.TimerHandle | None = None
-        self.job: Job | None = None
+        self.job: Job | PacedJob | None = None
+        self._emit = self._stream if self.stream else self._whole
 
-    def start(self) -> None:
-        """Begin. What is not due now happens by timers."""
+    def start(self) -> bool:
+        """Begin; what is not due now happens by timers. False: refused, the engine is full.
+
+        Raises `ValueError` for what its KV cache will never hold.
+        """
+        if self.sim.paced and self.count and not self._enter(self.sim.paced):
+            return False
         self.answer.cancel = self._cancel
         if self.stream:
             self.answer.close_after = self.answer.close_after or self.sim.llama_style
@@ -47,13 +55,20 @@ class Generation:
                 self._arm_ping()
             else:
                 self._open()
-        if self.answer.done:
-            return
-        job = self.sim.engine.start(self.count, self.stream, self._stream if self.stream else self._whole)
-        self.job = job
-        self.answer.pause, self.answer.resume = job.pause, job.resume
-        if self.answer.blocked:
-            job.pause()
+        if not self.answer.done:
+            job = self.job = self.job or self.sim.engine.start(self.count, self.stream, self._emit)
+            self.answer.pause, self.answer.resume = job.pause, job.resume
+            if self.answer.blocked:
+                job.pause()
+        return True
+
+    def _enter(self, engine: Paced) -> bool:
+        """Put it before the engine's model."""
+        written = text(self.seed, self.first, self.count)
+        known = (self.work.prompt + self.work.partial).encode("utf-8", "surrogatepass")
+        hashes = blocks(known + written, engine.model.constants.block_size, self.work.model)
+        self.job = engine.start(self.prompt_tokens, self.count, hashes, self.stream, self._emit)
+        return self.job is not None
 
     def _open(self) -> None:
         self.answer.begin(200, SSE, extra=b"cache-control: no-cache\r\n")
@@ -64,10 +79,14 @@ class Generation:
             self._open()
         self.spoke_at = self.sim.loop.time() if self.ping else 0.0
         if self.sent == 0:
-            for piece in self.shape.opening(self.prompt_tokens):
+            for piece in self.shape.opening(self._counted(0)):
                 answer.chunk(piece)
-        for index in range(self.sent, self.sent + ready):
-            answer.chunk(self.shape.delta(token(self.seed, self.first + index)))
+        start = self.first + self.sent
+        if self.sim.paced:
+            answer.chunk(self.shape.delta(text(self.seed, start, ready)))
+        else:
+            for index in range(start, start + ready):
+                answer.chunk(self.shape.delta(token(self.seed, index)))
         self.sent += ready
         if self.sent >= self.count:
             self._stop_ping()
@@ -80,7 +99,11 @@ class Generation:
 
     def _result(self) -> tuple[str, Counted]:
         written = text(self.seed, self.first, self.count).decode()
-        return written, Counted(self.reason, self.prompt_tokens, self.count)
+        return written, self._counted(self.count)
+
+    def _counted(self, completion: int) -> Counted:
+        cached = self.job.cached_tokens if isinstance(self.job, PacedJob) else None
+        return Counted(self.reason, self.prompt_tokens, completion, cached)
 
     def _arm_ping(self) -> None:
         self.spoke_at = self.sim.loop.time()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-CONTROL = frozenset({"/sim/stats", "/sim/faults"})
+CONTROL = frozenset({"/sim/stats", "/sim/faults", "/sim/engine"})
 """What is for the simulation, not for the engine: not counted, and spared all faults."""
 
 

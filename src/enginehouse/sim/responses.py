@@ -62,7 +62,7 @@ class Responses(Shape):
             "usage": counted and counted.openai_responses(),
         }
 
-    def opening(self, prompt_tokens: int) -> list[bytes]:
+    def opening(self, counted: Counted) -> list[bytes]:
         running = self._response("in_progress", [], None)
         return [
             self._event("response.created", response=running),

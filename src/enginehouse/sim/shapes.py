@@ -20,27 +20,39 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Counted(NamedTuple):
-    """How an answer ended: the reason (`stop` or `length`) and the tokens it took."""
+    """How an answer ended: the reason (`stop` or `length`) and the tokens it took.
+
+    `cached`: tokens of the prompt that the engine still had; None where it has no cache to speak of.
+    """
 
     reason: str
     prompt: int
     completion: int
+    cached: int | None = None
 
-    def openai(self) -> dict[str, int]:
+    def openai(self) -> dict[str, Any]:
         total = self.prompt + self.completion
-        return {"prompt_tokens": self.prompt, "completion_tokens": self.completion, "total_tokens": total}
+        usage = {"prompt_tokens": self.prompt, "completion_tokens": self.completion, "total_tokens": total}
+        details = {} if self.cached is None else {"prompt_tokens_details": {"cached_tokens": self.cached}}
+        return {**usage, **details}
 
     def openai_responses(self) -> dict[str, Any]:
         return {
             "input_tokens": self.prompt,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": self.cached or 0},
             "output_tokens": self.completion,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": self.prompt + self.completion,
         }
 
     def anthropic(self) -> dict[str, int]:
-        return {"input_tokens": self.prompt, "output_tokens": self.completion}
+        if self.cached is None:
+            return {"input_tokens": self.prompt, "output_tokens": self.completion}
+        return {
+            "input_tokens": self.prompt - self.cached,
+            "cache_read_input_tokens": self.cached,
+            "output_tokens": self.completion,
+        }
 
 
 def dump(value: object) -> bytes:
@@ -76,8 +88,8 @@ class Shape(ABC):
         return before + word + after
 
     @abstractmethod
-    def opening(self, prompt_tokens: int) -> list[bytes]:
-        """The events before the first token."""
+    def opening(self, counted: Counted) -> list[bytes]:
+        """The events before the first token; none is counted yet."""
 
     @abstractmethod
     def closing(self, text: str, counted: Counted) -> list[bytes]:
@@ -114,7 +126,7 @@ class Chat(Shape):
     def frame(self) -> bytes:
         return self._event({"delta": {"content": "@@"}})
 
-    def opening(self, prompt_tokens: int) -> list[bytes]:
+    def opening(self, counted: Counted) -> list[bytes]:
         return [self._event({"delta": {"role": "assistant", "content": None if self.sim.llama_style else ""}})]
 
     def closing(self, text: str, counted: Counted) -> list[bytes]:
@@ -142,7 +154,7 @@ class Completion(Chat):
     def frame(self) -> bytes:
         return self._event({"text": "@@"})
 
-    def opening(self, prompt_tokens: int) -> list[bytes]:
+    def opening(self, counted: Counted) -> list[bytes]:
         return []
 
     def _last(self) -> dict[str, Any]:
@@ -172,8 +184,8 @@ class Messages(Shape):
             "usage": usage,
         }
 
-    def opening(self, prompt_tokens: int) -> list[bytes]:
-        message = self._message([], None, {"input_tokens": prompt_tokens, "output_tokens": 0})
+    def opening(self, counted: Counted) -> list[bytes]:
+        message = self._message([], None, counted.anthropic())
         block = {"type": "text", "text": ""}
         return [
             event({"type": "message_start", "message": message}, "message_start"),

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from enginehouse.core.config.sim import SimConfig
 from enginehouse.sim.faults import PROBES, Fault, FaultBook, parse
 from enginehouse.sim.model import Engine
+from enginehouse.sim.paced import Paced
 from enginehouse.sim.request import Request
 
 REMEMBERED_RESPONSES = 1024
@@ -91,6 +92,7 @@ class Sim:
         self.stopping = False
         self.empty = asyncio.Event()
         self.empty.set()
+        self.paced = Paced(loop, config) if config.engine_model != "none" else None
         self.loading = config.ready_after > 0
         self.llama_style = config.style == "llama.cpp"
         self.head = b"server: sim\r\nx-sim-name: " + config.name.encode() + b"\r\n"

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from enginehouse.core.config.base import Config, option
 
 Style = Literal["vllm", "llama.cpp"]
+EngineModel = Literal["none", "h100-8b", "a100-7b", "dynamo-mocker"]
 
 
 class SimConfig(Config, frozen=True):
@@ -43,3 +44,23 @@ class SimConfig(Config, frozen=True):
     faults: Annotated[
         tuple[str, ...], option("what goes wrong, as `kind:field=value,…`, e.g. `reset:after=3`", flag="--fault")
     ] = ()
+    engine_model: Annotated[
+        EngineModel,
+        option(
+            "whose batching, speed and KV cache it has, in place of `ttft`, `time_per_token` and `slots`; see "
+            "docs/explanation/simulated-engine.md",
+            group="engine model",
+        ),
+    ] = "none"
+    time_scale: Annotated[float, option("seconds of the model that pass in one real second", gt=0)] = 1.0
+    slow_factor: Annotated[
+        float, option("how many times as long as usual it takes; `POST /sim/engine` changes it while it runs", gt=0)
+    ] = 1.0
+    stream_interval: Annotated[
+        int, option("tokens in one event of a stream, the first one excepted, which comes alone", ge=1)
+    ] = 1
+    kv_tokens: Annotated[int, option("tokens that fit in the KV cache; 0: the model's", unit="tokens", ge=0)] = 0
+    block_size: Annotated[int, option("tokens in a block of the KV cache; 0: the model's", unit="tokens", ge=0)] = 0
+    max_running: Annotated[int, option("requests in a batch at most; 0: the model's", ge=0)] = 0
+    max_waiting: Annotated[int, option("requests that wait at most, others are refused; 0: the model's", ge=0)] = 0
+    full_status: Annotated[Literal[429, 503], option("status with which it refuses them")] = 503
