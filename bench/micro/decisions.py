@@ -9,7 +9,7 @@ import mmap
 import random
 from collections.abc import Callable
 from functools import partial
-from itertools import cycle
+from itertools import count, cycle
 from typing import get_args
 
 from bench.common.traffic import models
@@ -21,7 +21,8 @@ from enginehouse.core.ask import Ask
 from enginehouse.core.config.router import Policy, RouterConfig
 from enginehouse.core.fleet import Fleet
 from enginehouse.core.shared import SIZE, Shared
-from enginehouse.policy.choose import LoadView, choose
+from enginehouse.policy.choose import Choice, LoadView, choose
+from enginehouse.policy.chunks import chunks, prompt_of, seed_of
 from enginehouse.policy.table import build
 from enginehouse.wire.paths import Classifier
 from enginehouse.wire.peek import peek, rename_model
@@ -69,6 +70,43 @@ def _choose(policy: Policy, candidates: int) -> Operation:
     return one
 
 
+def _prompts(size: int, share: int, count: int) -> list[bytes]:
+    """Prompts that begin alike in `share` bytes and differ behind them."""
+    rng = random.Random(1)
+    common = rng.randbytes(share)
+    return [common + rng.randbytes(size - share) for _ in range(count)]
+
+
+def _hash(size: int) -> Operation:
+    return partial(chunks, _prompts(size, 0, 1)[0], seed_of(MODEL))
+
+
+def _prefix(size: int, candidates: int) -> Operation:
+    """All that the policy adds to a request: its prompt is hashed, a service is chosen by it, and is to know it.
+
+    There are somewhat more prompts than the services can keep, so that most are warm somewhere.
+    """
+    rng, seed = random.Random(1), seed_of(MODEL)
+    fleet = services(_SERVICES, lambda number: (MODEL if number < candidates else f"other-{number % _MODELS}",))
+    table = build(Fleet(version=1, synced=True, services=fleet), RouterConfig(policy="prefix"))
+    view = LoadView(shared := Shared(memoryview(mmap.mmap(-1, SIZE))), 1)
+    for number in range(candidates):
+        shared.loads[0][number] = rng.randrange(4)
+        shared.queued[0][number] = rng.randrange(1000)
+    prompts = _prompts(size, 2 * KIB, 2000 * KIB * candidates // size)
+    turns = count()
+
+    def one() -> object:
+        turn = next(turns)
+        prompt = prompt_of(prompts[turn % len(prompts)], seed)
+        choice = choose(table, Ask(MODEL, prompt=prompt), (), view, 1.0, turn, rng)
+        return view.index.touch(choice.service, prompt) if isinstance(choice, Choice) else None
+
+    for _ in prompts:
+        one()
+    return one
+
+
 def _table() -> Operation:
     names = models(_MODELS)
     fleet = services(_SERVICES, lambda number: (names[number % _MODELS],))
@@ -92,9 +130,14 @@ CASES = [
     Case("rename: chat of 8 KiB", partial(_rename, 8 * KIB)),
     Case("rename: chat of 1 MiB", partial(_rename, MIB)),
     *(
-        Case(f"choose: {policy}, {count} of {_SERVICES}", partial(_choose, policy, count))
+        Case(f"choose: {policy}, {number} of {_SERVICES}", partial(_choose, policy, number))
         for policy in get_args(Policy)
-        for count in _CANDIDATES
+        for number in _CANDIDATES
+    ),
+    *(Case(f"prompt: hashed, {size} KiB", partial(_hash, size * KIB)) for size in (8, 48, 256)),
+    *(
+        Case(f"prefix: {size} KiB, {candidates} services", partial(_prefix, size * KIB, candidates))
+        for size, candidates in ((8, 8), (48, 8), (8, 64), (48, 64))
     ),
     Case(f"table: {_SERVICES} services, {_MODELS} models", _table),
 ]

@@ -18,7 +18,7 @@ from enginehouse.policy.admission import with_room
 from enginehouse.policy.affinity import SHARDS, digest, home
 from enginehouse.policy.candidates import Chance, awake, candidates, usable
 from enginehouse.policy.line import line_at, line_for
-from enginehouse.policy.prefix import Scored, best, pinned, rank
+from enginehouse.policy.prefix import Scored, pick, score
 from enginehouse.policy.prefix_index import PrefixIndex
 from enginehouse.policy.spread import smooth
 from enginehouse.policy.table import MANY, Entry, Table
@@ -62,6 +62,7 @@ class LoadView:
         """Who lives has changed: whose rows count, beside those of worker `own`."""
         self.loads = shared.living(own)
         self.queued = shared.living_queued(own)
+        self.index.look()
 
 
 class Choice(NamedTuple):
@@ -131,7 +132,7 @@ def _alone(service: Service, reason: str, entry: Entry, ask: Ask, view: LoadView
     """No other one comes into question; what it is to compute counts all the same."""
     if entry.policy != "prefix" or ask.prompt is None:
         return Choice(service, reason)
-    return Choice(service, reason, rank(ask.prompt, (service,), view.loads, view.queued, view.index)[0])
+    return Choice(service, reason, score(ask.prompt, service, view.loads, view.queued, view.index, entry.mean))
 
 
 def _warmest(
@@ -150,14 +151,10 @@ def _warmest(
     found = _open(entry, (), ask, tried, view, now, rng, key)
     if not found:
         return _all_taken(table, ask, entry, tried, found)
-    scored = rank(prompt, found, view.loads, view.queued, view.index)
-    if len(scored) == 1:
-        return Choice(scored[0].service, "only", scored[0])
-    at_home = pinned(scored, key) if key else None
-    if at_home is not None:
-        return Choice(at_home.service, "session", at_home)
-    chosen = best(scored, prompt, turn)
-    return Choice(chosen.service, "prefix", chosen)
+    if len(found) == 1:
+        return _alone(found[0], "only", entry, ask, view)
+    chosen, reason = pick(prompt, found, view.loads, view.queued, view.index, entry.mean, key, turn)
+    return _alone(chosen, reason, entry, ask, view)
 
 
 def _open(

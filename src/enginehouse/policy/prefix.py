@@ -10,6 +10,7 @@ the rate of the service, and for each request that runs there the time its token
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 from enginehouse.core.ask import Prompt
@@ -25,6 +26,9 @@ PIN: Final = 1.0
 #: Costs this near to the least are the same: absolute in seconds, and as a part of it.
 NEAR: Final = 0.001
 NEAR_PART: Final = 0.02
+
+#: Per worker that lives a number for each slot.
+Rows = Sequence["memoryview[int]"]
 
 
 class Scored(NamedTuple):
@@ -43,62 +47,84 @@ class Scored(NamedTuple):
     """Seconds."""
 
 
-def cost_of(uncached: int, queued: int, running: int, rate: float, share: float) -> float:
-    """Seconds until the first token. `share`: the service's weight, as a multiple of the others'."""
-    return ((queued + uncached) / rate + PER_REQUEST * running * (1.0 + uncached / STEP_TOKENS)) / share
+def cost_of(uncached: int, queued: int, running: int, rate: float) -> float:
+    """Seconds until the first token, for tokens still to be computed and requests in flight."""
+    return (queued + uncached) / rate + PER_REQUEST * running * (1.0 + uncached / STEP_TOKENS)
 
 
 def rank(
     prompt: Prompt,
     services: Sequence[Service],
-    loads: Sequence[memoryview[int]],
-    queued: Sequence[memoryview[int]],
+    loads: Rows,
+    queued: Rows,
     index: PrefixIndex,
+    mean: float = 0.0,
 ) -> list[Scored]:
-    """What each would cost, in the order given. `services` is not empty."""
-    mean = sum([service.weight for service in services]) / len(services)
-    found: list[Scored] = []
+    """What each would cost, in the order given. Arguments as in `pick`."""
+    return [score(prompt, service, loads, queued, index, mean) for service in services]
+
+
+def score(prompt: Prompt, service: Service, loads: Rows, queued: Rows, index: PrefixIndex, mean: float = 0.0) -> Scored:
+    """What it would cost there."""
+    figures = index.figures(service)
+    running = sum([row[figures.slot] for row in loads])
+    waiting = sum([row[figures.slot] for row in queued])
+    depth = index.depth(figures, prompt.chunks)
+    matched = prompt.ends[depth - 1] if depth else 0
+    rest = uncached(prompt.size, matched, figures.token_bytes)
+    cost = cost_of(rest, waiting, running, figures.rate) * (mean / service.weight if mean else 1.0)
+    return Scored(service, matched, rest, waiting, running, cost)
+
+
+def pick(
+    prompt: Prompt,
+    services: Sequence[Service],
+    loads: Rows,
+    queued: Rows,
+    index: PrefixIndex,
+    mean: float,
+    key: int,
+    turn: int,
+) -> tuple[Service, str]:
+    """Who gets the prompt, and why in a word. `services` is not empty.
+
+    `loads`, `queued`: requests in flight, and tokens to be computed. `mean`: of the weights of all services of the
+    model, 0 where all weigh the same. `key`: `affinity.digest` of the session, 0 for none. The cheapest gets it; a
+    session's home may cost more; of those that cost as much, the home of what not all of them have.
+    """
+    hashes, ends, size = prompt.chunks, prompt.ends, prompt.size
+    costs: list[float] = []
+    depths: list[int] = []
+    least = inf
     for service in services:
-        slot = service.slot
+        figures = index.figures(service)
+        slot = figures.slot
         running, waiting = 0, 0
         for row in loads:
             running += row[slot]
         for row in queued:
             waiting += row[slot]
-        matched = index.matched(service, prompt)
-        rest = uncached(prompt.size, matched, index.token_bytes(service))
-        cost = cost_of(rest, waiting, running, index.rate(service), service.weight / mean)
-        found.append(Scored(service, matched, rest, waiting, running, cost))
-    return found
-
-
-def best(scored: Sequence[Scored], prompt: Prompt, turn: int) -> Scored:
-    """The cheapest; of those that cost as much, the home of what not all of them have."""
-    least = min([one.cost for one in scored])
+        depth = index.depth(figures, hashes)
+        rest = uncached(size, ends[depth - 1] if depth else 0, figures.token_bytes)
+        cost = cost_of(rest, waiting, running, figures.rate)
+        if mean:
+            cost *= mean / service.weight
+        if cost < least:
+            least = cost
+        costs.append(cost)
+        depths.append(depth)
+    if key:
+        at_home = home(key, services)
+        if costs[services.index(at_home)] <= least + PIN:
+            return at_home, "session"
     limit = least + NEAR + NEAR_PART * least
-    tied = [one for one in scored if one.cost <= limit]
+    tied = [services[at] for at, cost in enumerate(costs) if cost <= limit]
     if len(tied) == 1:
-        return tied[0]
-    key = first_apart(scored, prompt)
-    if not key:
-        return tied[turn % len(tied)]
-    chosen = home(key, [one.service for one in tied])
-    return next(one for one in tied if one.service is chosen)
+        return tied[0], "prefix"
+    apart = apart_at(hashes, min(depths))
+    return home(apart, tied) if apart else tied[turn % len(tied)], "prefix"
 
 
-def first_apart(scored: Sequence[Scored], prompt: Prompt) -> int:
-    """Hash of the first chunk that not all of them have, the last one where they have them all; 0 without chunks."""
-    if not prompt.chunks:
-        return 0
-    common = min([one.matched for one in scored])
-    at = 0
-    while at + 1 < len(prompt.chunks) and prompt.ends[at] <= common:
-        at += 1
-    return prompt.chunks[at] % (PRIME - 1) + 1
-
-
-def pinned(scored: Sequence[Scored], key: int) -> Scored | None:
-    """The home of a session (`affinity.digest` of it), unless it costs too much more than the cheapest."""
-    chosen = home(key, [one.service for one in scored])
-    at_home = next(one for one in scored if one.service is chosen)
-    return at_home if at_home.cost - min([one.cost for one in scored]) <= PIN else None
+def apart_at(hashes: Sequence[int], common: int) -> int:
+    """Hash of the first chunk after those that all have, the last one where all have them all; 0 without chunks."""
+    return hashes[min(common, len(hashes) - 1)] % (PRIME - 1) + 1 if hashes else 0

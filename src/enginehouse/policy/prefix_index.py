@@ -27,12 +27,8 @@ from typing import Final
 from enginehouse.core.ask import Prompt
 from enginehouse.core.fleet import Service
 from enginehouse.core.shared import CHUNKS, Shared
-from enginehouse.policy.learning import (
-    doubtful,
-    rate_after,
-    room_after,
-    token_bytes_after,
-)
+from enginehouse.core.units import MAX_SERVICES
+from enginehouse.policy.learning import doubtful, rate_after, room_after, token_bytes_after
 
 #: Tokens in the KV cache of a service that does not say (ROUTING: 8B parameters on one H100).
 KV_TOKENS: Final = 400_000
@@ -78,10 +74,28 @@ class Touch:
         """Places in the table, each with the word that stood there before and the one that was put there."""
 
 
+class Figures:
+    """What is known of a service beside what is warm there: read from the shared memory now and then, not each time."""
+
+    __slots__ = ("base", "rate", "service", "slot", "span", "token_bytes")
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.slot: int = service.slot
+        self.base = self.slot * CHUNKS
+        self.rate = RATE
+        """Prompt tokens that it computes in a second."""
+        self.token_bytes = TOKEN_BYTES
+        """Bytes of a prompt's JSON for each of its tokens."""
+        self.span = 0
+        """KiB of its clock for which a chunk is warm."""
+
+
 class PrefixIndex:
-    """Reads and writes the part of the shared memory that tells what is warm where. Nothing is kept here."""
+    """Reads and writes the part of the shared memory that tells what is warm where; keeps nothing but `Figures`."""
 
     def __init__(self, shared: Shared) -> None:
+        self._figures: list[Figures | None] = [None] * MAX_SERVICES
         self._words = shared.chunks
         self._owners = shared.owners
         self._clocks = shared.clocks
@@ -102,38 +116,44 @@ class PrefixIndex:
                 self._token_bytes[slot] = 0.0
                 self._rooms[slot] = 0.0
                 self._owners[slot] = service.generation
+        self.look()
 
-    def rate(self, service: Service) -> float:
-        """Prompt tokens that it computes in a second."""
-        return self._rates[service.slot] or RATE
+    def look(self) -> None:
+        """What other workers have learned is to be seen here, too. Called with every sweep."""
+        self._figures = [None] * MAX_SERVICES
 
-    def token_bytes(self, service: Service) -> float:
-        """Bytes of a prompt's JSON for each of its tokens."""
-        return self._token_bytes[service.slot] or TOKEN_BYTES
+    def figures(self, service: Service) -> Figures:
+        """What is known of the service."""
+        found = self._figures[service.slot]
+        return found if found is not None and found.service is service else self._read(service)
+
+    def _read(self, service: Service) -> Figures:
+        figures = self._figures[service.slot] = Figures(service)
+        slot = figures.slot
+        figures.rate = self._rates[slot] or RATE
+        figures.token_bytes = self._token_bytes[slot] or TOKEN_BYTES
+        figures.span = int(SPAN * self.capacity(service)) + 1
+        return figures
 
     def capacity(self, service: Service) -> int:
         """KiB of prompts that it keeps warm."""
-        return int(
-            (service.kv_tokens or KV_TOKENS) * self.token_bytes(service) * (self._rooms[service.slot] or 1.0) / 1024
-        )
-
-    def span(self, service: Service) -> int:
-        """KiB of its clock for which a chunk is warm."""
-        return int(SPAN * self.capacity(service)) + 1
+        slot = service.slot
+        token_bytes = self._token_bytes[slot] or TOKEN_BYTES
+        return int((service.kv_tokens or KV_TOKENS) * token_bytes * (self._rooms[slot] or 1.0) / 1024)
 
     # -- what is warm --------------------------------------------------------------------------------------------------
 
     def matched(self, service: Service, prompt: Prompt) -> int:
         """Bytes at the beginning of the prompt that are warm there."""
-        depth = self.depth(service, prompt)
+        depth = self.depth(self.figures(service), prompt.chunks)
         return prompt.ends[depth - 1] if depth else 0
 
-    def depth(self, service: Service, prompt: Prompt) -> int:
+    def depth(self, figures: Figures, hashes: Sequence[int]) -> int:
         """The same in chunks."""
-        clock = self._clocks[service.slot]
-        return self._depth(service.slot, prompt.chunks, clock - self.span(service)) if clock else 0
+        clock = self._clocks[figures.slot]
+        return self._depth(figures.base, hashes, clock - figures.span) if clock else 0
 
-    def _depth(self, slot: int, hashes: Sequence[int], since: int) -> int:
+    def _depth(self, base: int, hashes: Sequence[int], since: int) -> int:
         """Leading chunks of which the last was paid for after `since`.
 
         A chunk that is warm says the same of all before it, so the last warm one is found by halving; one that is
@@ -142,28 +162,26 @@ class PrefixIndex:
         last = len(hashes) - 1
         if last < 0:
             return 0
-        if self._time(slot, hashes[last]) > since:
-            return last + 1
-        low, high = -1, last
-        if self._time(slot, hashes[0]) > since:
-            low = 0
-        elif last > 1 and self._time(slot, hashes[1]) > since:
+        low, high = 0, last
+        if self._time(base, hashes[0]) <= since:
+            if not last or self._time(base, hashes[1]) <= since:
+                return 0
             low = 1
-        else:
-            return 0
+        if self._time(base, hashes[last]) > since:
+            return last + 1
         while high - low > 1:
             middle = (low + high) >> 1
-            if self._time(slot, hashes[middle]) > since:
+            if self._time(base, hashes[middle]) > since:
                 low = middle
-            elif middle + 1 < high and self._time(slot, hashes[middle + 1]) > since:
+            elif middle + 1 < high and self._time(base, hashes[middle + 1]) > since:
                 low = middle + 1
             else:
                 high = middle
         return low + 1
 
-    def _time(self, slot: int, digest: int) -> int:
+    def _time(self, base: int, digest: int) -> int:
         """When the chunk was paid for; before all times, where it is not there."""
-        word = self._words[slot * CHUNKS + (digest & _PLACE)]
+        word = self._words[base + (digest & _PLACE)]
         return word & _TIME if word >> 40 == digest >> 40 | 1 else -_LONG
 
     # -- what a request changes ----------------------------------------------------------------------------------------
@@ -173,19 +191,19 @@ class PrefixIndex:
 
         `running` requests and `queued` tokens were there before.
         """
-        slot, hashes, ends = service.slot, prompt.chunks, prompt.ends
-        words, span, clock = self._words, self.span(service), self._clocks[service.slot]
-        token_bytes = self.token_bytes(service)
+        figures, hashes, ends = self.figures(service), prompt.chunks, prompt.ends
+        words, base, span, clock = self._words, figures.base, figures.span, self._clocks[figures.slot]
+        token_bytes = figures.token_bytes
         touch = Touch(service, prompt.size)
-        depth = self._depth(slot, hashes, clock - span) if clock else 0
-        known = self._depth(slot, hashes, 0) if clock else 0
+        depth = self._depth(base, hashes, clock - span) if clock else 0
+        known = self._depth(base, hashes, 0) if clock else 0
         touch.matched = ends[depth - 1] if depth else 0
         touch.known = ends[known - 1] if known else 0
-        touch.age = clock - self._time(slot, hashes[known - 1]) if known else 0
+        touch.age = clock - self._time(base, hashes[known - 1]) if known else 0
         touch.uncached = uncached(prompt.size, touch.matched, token_bytes)
         touch.waited = int(queued * token_bytes) >> 10
         touch.idle = running == 0
-        due, base, changed, before = clock - int(span * RENEW), slot * CHUNKS, touch.changed, clock
+        due, changed, before = clock - int(span * RENEW), touch.changed, clock
         for k in range(len(hashes) - 1, -1, -1):
             digest = hashes[k]
             place, tag = base + (digest & _PLACE), digest >> 40 | 1
@@ -195,7 +213,7 @@ class PrefixIndex:
                 words[place] = tag << 40 | clock
                 changed += (place, word, tag << 40 | clock)
         if clock != before:
-            self._clocks[slot] = clock
+            self._clocks[figures.slot] = clock
         return touch
 
     def undo(self, touch: Touch) -> None:
@@ -217,19 +235,21 @@ class PrefixIndex:
         """The first byte came so long after the request was sent."""
         if touch.idle:
             slot = touch.service.slot
-            self._rates[slot] = rate_after(self.rate(touch.service), touch.uncached, seconds)
+            self._rates[slot] = rate_after(self._rates[slot] or RATE, touch.uncached, seconds)
+            self._figures[slot] = None
 
     def learn(self, touch: Touch, tokens: int, cached: int = -1) -> None:
         """What the engine says at the end: tokens of the prompt, and how many of them it had already; -1: not said."""
         service, slot = touch.service, touch.service.slot
         if tokens <= 0:
             return
-        self._token_bytes[slot] = token_bytes_after(self.token_bytes(service), touch.size, tokens)
+        self._token_bytes[slot] = token_bytes_after(self._token_bytes[slot] or TOKEN_BYTES, touch.size, tokens)
+        self._figures[slot] = None
         if cached < 0 or not touch.known or touch.age <= touch.waited:
             return
         share = cached / tokens
         self._rooms[slot] = room_after(
-            self._rooms[slot] or 1.0, touch.age / self.span(service), share * touch.size >= touch.known / 2
+            self._rooms[slot] or 1.0, touch.age / self.figures(service).span, share * touch.size >= touch.known / 2
         )
         if not doubtful(share, touch.matched / touch.size):
             self._doubts[slot] = 0

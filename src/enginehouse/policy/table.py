@@ -33,6 +33,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """`services` by the hash of their name, only where there are more than `MANY` (see `affinity`)."""
     capped: bool = False
     """May one of them have a cap on its requests at once?"""
+    mean: float = 0.0
+    """Of their weights; 0 where all weigh the same, so that nobody needs to look."""
 
 
 class Table(msgspec.Struct, frozen=True, gc=False):
@@ -83,7 +85,8 @@ def build(fleet: Fleet, config: RouterConfig) -> Table:
 def _entry(model: str, services: Iterable[Service], config: RouterConfig) -> Entry:
     chosen = tuple(services)
     special = config.models.get(model)
-    order = smooth(tuple([service.weight for service in chosen]))
+    weights = tuple([service.weight for service in chosen])
+    order = smooth(weights)
     return Entry(
         model=model,
         policy=(special.policy if special else None) or config.policy,
@@ -91,6 +94,7 @@ def _entry(model: str, services: Iterable[Service], config: RouterConfig) -> Ent
         rotation=tuple([chosen[index] for index in order]),
         shards=_shards(chosen) if len(chosen) > MANY else (),
         capped=config.learn_capacity or config.service_capacity > 0 or any(service.capacity for service in chosen),
+        mean=sum(weights) / len(weights) if len(set(weights)) > 1 else 0.0,
     )
 
 
