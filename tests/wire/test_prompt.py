@@ -44,6 +44,8 @@ MESSAGES = '[{"role": "system", "content": "Be brief."}, {"role":"user","content
         (f'{{"system": "S", "max_tokens": 9, "messages": {MESSAGES}}}', f'"S"{MESSAGES}'),
         ('{"model": "m", "prompt": "Once upon"}', '"Once upon"'),
         ('{"prompt": ["a", "b"], "model": "m"}', '["a", "b"]'),
+        ('{"prompt": [1, 2], "model": "m"}', "[1, 2]"),
+        ('{"input_ids": [[1], [2]], "sampling_params": {}}', "[[1], [2]]"),
         ('{"instructions": "I", "input": [{"role": "user"}], "text": {"format": {}}}', '"I"[{"role": "user"}]'),
         ('{"text": "Once", "sampling_params": {}}', '"Once"'),
         ('{"contents": [{"parts": []}]}', '[{"parts": []}]'),
@@ -103,24 +105,6 @@ def test_a_prompt_of_one_member_is_not_copied() -> None:
     assert copied < 10_000
 
 
-@pytest.mark.parametrize(
-    ("prompt", "tokens"),
-    [("[1]", 1), ("[1, 2,3]", 3), ("[[1,2],[3]]", 3), ("[ -1]", 1), ('"123"', 0), ('["1"]', 0), ("[]", 0), ("[{}]", 0)],
-)
-def test_token_ids_are_counted(prompt: str, tokens: int) -> None:
-    for name in ("prompt", "input_ids"):
-        text = found(f'{{"{name}": {prompt}}}')
-        assert text is not None
-        assert text.tokens == tokens
-
-
-def test_many_token_ids_are_counted_by_their_beginning() -> None:
-    ids = list(range(100_000, 200_000))
-    text = found(json.dumps({"prompt": ids}))
-    assert text is not None
-    assert text.tokens == pytest.approx(100_000, rel=0.01)
-
-
 _MEMBERS = st.dictionaries(
     st.sampled_from(sorted(NAMES)),
     st.one_of(st.text(), st.none(), st.integers(), st.lists(st.text()), st.dictionaries(st.text(), st.text())),
@@ -132,4 +116,4 @@ def test_small_and_large_bodies_have_the_same_prompt(members: dict[str, Any], in
     small, large = (found(json.dumps({**members, "x": padding}, indent=indent), limit) for padding in ("", "x" * SMALL))
     assert (small is None) == (large is None)
     if small is not None and large is not None:
-        assert (small.size, bytes(small.start), small.tokens) == (large.size, bytes(large.start), large.tokens)
+        assert (small.size, bytes(small.start)) == (large.size, bytes(large.start))

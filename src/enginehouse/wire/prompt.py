@@ -11,12 +11,9 @@ after the messages and chat templates put before them; then the system prompt, a
 
 from __future__ import annotations
 
-import re
 from typing import Final, NamedTuple
 
 import msgspec
-
-from enginehouse.core.units import KIB
 
 NOTHING: Final = msgspec.Raw(b"")
 
@@ -45,10 +42,6 @@ class PromptMembers(msgspec.Struct, gc=False):
 
 
 NAMES: Final = frozenset(PromptMembers.__struct_fields__)
-#: A prompt of token ids, or a batch of such.
-_TOKENS = re.compile(rb"\[[\[ \t\r\n]*-?[0-9]")
-#: Of longer lists of token ids so much is counted, and the rest taken to be alike. Bytes.
-_COUNTED: Final = 64 * KIB
 _QUOTE: Final = 0x22
 _BRACKET: Final = 0x5B
 
@@ -60,12 +53,10 @@ class Text(NamedTuple):
     """Bytes of all of it."""
     start: memoryview
     """Its first bytes, as many as were asked for."""
-    tokens: int
-    """How many tokens it is, where it comes as token ids; 0 for text."""
 
 
 def text_of(found: PromptMembers, limit: int) -> Text | None:
-    """The prompt, of which `limit` bytes are wanted; None where there is none.
+    """The prompt, of which the first `limit` bytes are wanted; None where there is none. Token ids are a text like any.
 
     Copies nothing where the prompt is one member, as nearly always. Members that are neither text nor a list are no
     part of a prompt (`"text": {"format": …}`, `"tools": null`).
@@ -81,9 +72,7 @@ def text_of(found: PromptMembers, limit: int) -> Text | None:
         start, size = parts[0], len(parts[0])
     else:
         start, size = _joined(parts, limit), sum([len(part) for part in parts])
-    last = parts[-1]
-    tokens = _count(last) if last[0] == _BRACKET and _TOKENS.match(last) is not None else 0
-    return Text(size, start[:limit], tokens)
+    return Text(size, start[:limit])
 
 
 _COUNT: Final = len(PromptMembers.__struct_fields__)
@@ -96,9 +85,3 @@ def _joined(parts: list[memoryview], limit: int) -> memoryview:
         wanted.append(part[:limit])
         limit -= len(wanted[-1])
     return memoryview(b"".join(wanted))
-
-
-def _count(ids: memoryview) -> int:
-    """Roughly how many token ids there are."""
-    counted = bytes(ids[:_COUNTED])
-    return (counted.count(b",") + 1) * len(ids) // len(counted)
