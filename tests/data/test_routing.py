@@ -238,7 +238,7 @@ async def test_without_a_key_of_the_service_the_clients_authorization_passes() -
 async def test_size_routing_prefers_static_caches_for_long_texts_and_keeps_affinity_inside() -> None:
     """Defect: `cache_type` disables affinity."""
     engines = [Engine(f"{kind}{n}", plain, cache_type=kind) for kind in ("static", "paged") for n in range(3)]
-    async with rig(*engines, cache_type_routing_threshold=1000) as house:
+    async with rig(*engines, cache_type_routing_threshold=1000, policy="round_robin") as house:
 
         async def ask(text: int, key: str = "") -> str:
             body = json.dumps({"model": "m", "prompt_cache_key": key, "messages": [{"content": "x" * text}]})

@@ -14,10 +14,13 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.data.engine_conn import EngineConn
 from enginehouse.data.engine_pool import Upstream
 from enginehouse.data.held import HeldError, elsewhere, may_hold
+from enginehouse.data.prefill import Prefill
 from enginehouse.machines.exchange import Event
 from enginehouse.policy.choose import Choice
 from enginehouse.wire.answer_head import AnswerHead, retry_after
+from enginehouse.wire.errors import Dialect
 from enginehouse.wire.http1 import Framing, answer_framing
+from enginehouse.wire.sse import begins_output
 
 if TYPE_CHECKING:
     from enginehouse.data.driver import Driver
@@ -30,6 +33,7 @@ CONTROL_TIMEOUT: Final = 10.0
 # Members of an enumeration are looked up by name each time; these are on the way of every request.
 _ANSWERED: Final = Outcome.ANSWERED
 _BROKE_BEFORE_HEAD: Final = Outcome.BROKE_BEFORE_HEAD
+_RESPONSES: Final = Dialect.RESPONSES
 #: The engine answered, but not to the client.
 _TURNED_DOWN: Final = frozenset((Outcome.REJECTED, Outcome.UNFIT))
 #: Attempts that broke off: who is to blame, the engine or the request, is known only when another one has tried.
@@ -45,6 +49,7 @@ class Attempt:
         "_due",
         "_held",
         "_limit",
+        "_prefill",
         "_reused",
         "_seen",
         "_sink",
@@ -61,7 +66,11 @@ class Attempt:
         self.choice = choice
         self._driver = driver
         self._upstream: Upstream | None = driver.worker.pool.upstream(choice.service)
-        driver.worker.counters.take(choice.service)
+        worker, score, prompt = driver.worker, choice.score, driver.plan.ask.prompt
+        worker.counters.take(choice.service)
+        self._prefill = (
+            None if score is None or prompt is None else Prefill(worker.counters, worker.loads.index, score, prompt)
+        )
         self.engine: EngineConn | None = None
         self._connecting: asyncio.Task[None] | asyncio.TimerHandle | None = None
         self._reused = False
@@ -125,6 +134,8 @@ class Attempt:
             return
         worker = self._driver.worker
         now = worker.now()
+        if self._prefill is not None:
+            self._settle(self._prefill, outcome)
         self._count(upstream, outcome, now)
         if engine is not None:
             if self._driver.full and not engine.lost:
@@ -154,6 +165,16 @@ class Attempt:
             self._driver.doubt(service, outcome)
         elif outcome is Outcome.REJECTED and self.head is not None:
             worker.counters.rest(service, retry_after(self.head), now)
+
+    def _settle(self, prefill: Prefill, outcome: Outcome) -> None:
+        """Nothing is queued any more; what the service learned by it stays, if it got it and took it."""
+        driver, head = self._driver, self.head
+        prefill.release()
+        refused = outcome in _TURNED_DOWN or (outcome is _ANSWERED and head is not None and head.status >= 400)
+        if refused or not self.sent or self._silent_on_reused(outcome):
+            prefill.undo()
+        elif outcome is _ANSWERED and driver.resumed is None and (usage := driver.reply.usage()) is not None:
+            prefill.learn(usage)
 
     def _silent_on_reused(self, outcome: Outcome) -> bool:
         """The engine had closed the connection already: not a request, not a failure."""
@@ -198,7 +219,23 @@ class Attempt:
             if driver.worker.counters.trials and head.status < 500:
                 driver.worker.counters.answers(self.choice.service, self.first_byte)
             self._sink = driver.open_relay(self, head, framing, length)
+            if self._prefill is None:
+                self._pass_chunks()
         return framing
+
+    def _pass_chunks(self) -> None:
+        """From here on chunks go straight to the relay, where they can."""
+        relay = self._driver.reply.relay
+        if self.engine is not None and relay is not None and self._sink is relay and relay.takes_chunks:
+            self.engine.chunks = relay
+
+    def _look_for_token(self, prefill: Prefill, data: bytes) -> None:
+        """Some engines send the head, comments and events before they have computed the prompt."""
+        head, driver = self.head, self._driver
+        stream = head is not None and head.is_event_stream
+        if not stream or begins_output(data, driver.plan.route.dialect is _RESPONSES):
+            prefill.first_token(driver.worker.now() - self.sent if stream else -1.0)
+            self._pass_chunks()
 
     def _unfit(self, why: str) -> None:
         self._driver.failed(self, Event.REJECTED, Outcome.UNFIT, why)
@@ -206,6 +243,8 @@ class Attempt:
     def answer_body(self, data: bytes) -> None:
         """Some bytes of the body."""
         if self._sink is not None:
+            if self._prefill is not None and self._prefill.waits:
+                self._look_for_token(self._prefill, data)
             self._sink.body(data)
         elif self._held is not None and not self._held.add(data):
             held, self._held = self._held, None

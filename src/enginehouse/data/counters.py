@@ -38,6 +38,7 @@ class _Count:
         "noted",
         "rejections",
         "requests",
+        "tells_cached",
         "window",
     )
 
@@ -52,6 +53,8 @@ class _Count:
         self.ejections = 0
         self.neutral = 0
         """Requests that ended without showing how the service does."""
+        self.tells_cached = False
+        """It has told how much of a prompt it had in its cache."""
         self.window = Window()
         self.noted = Tally(0, 0)
 
@@ -61,7 +64,8 @@ class _Count:
 
 
 class Counters:
-    """All counts of one worker. `row` is its line of loads, its own to write. `clock`: as in `PassiveHealth`."""
+    """All counts of one worker. `row` and `queued` are its rows of loads and of tokens still to be computed, its own to
+    write. `clock`: as in `PassiveHealth`."""
 
     def __init__(self, shared: Shared, index: int, config: RouterConfig, clock: Callable[[], float]) -> None:
         self._shared = shared
@@ -78,6 +82,7 @@ class Counters:
         self.trials = self._health.trials
         """Slots of the services that this worker has on trial; mostly empty, for one look to tell."""
         self.row = shared.loads[index]
+        self.queued = shared.queued[index]
         self.changed = False
 
     # -- attempts ------------------------------------------------------------------------------------------------------
@@ -88,6 +93,10 @@ class Counters:
         self.row[slot] += 1
         if self._levels[slot]:
             self._health.taken(slot)
+
+    def queue(self, service: Service, tokens: int) -> None:
+        """So many tokens of prompts are to be computed, or (negative) no longer."""
+        self.queued[service.slot] += tokens
 
     def release(
         self,
@@ -165,6 +174,14 @@ class Counters:
         `seconds`: its `Retry-After`, negative where it named none.
         """
         self._health.rest(service.slot, seconds, now)
+
+    def told_cached(self, service: Service) -> None:
+        """An answer tells how much of the prompt was in the service's cache."""
+        self._count(service).tells_cached = True
+
+    def tells_cached(self, service: Service) -> bool:
+        """Has an answer of this incarnation ever told it? Then one that does not had nothing to tell."""
+        return self._count(service).tells_cached
 
     # -- the sweep, reports, fleets ------------------------------------------------------------------------------------
 

@@ -14,9 +14,11 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
 from enginehouse.data.attempt import Attempt
 from enginehouse.data.continuing import Continuation, continuation
+from enginehouse.data.doubts import Doubts
 from enginehouse.data.engine_conn import EngineConn
 from enginehouse.data.held import HeldError
 from enginehouse.data.intake import client_of
+from enginehouse.data.prefill import warm_share
 from enginehouse.data.relay import Relay
 from enginehouse.data.reply import Reply
 from enginehouse.data.request import Request
@@ -62,8 +64,7 @@ class Driver:
         self._choice: Choice | None = None
         self.sent = 0.0
         """When the request was sent for the first time, monotonic seconds."""
-        self._doubted: list[tuple[Service, Outcome]] = worker.nobody
-        """Services whose attempt broke off: to blame if another one can answer."""
+        self._doubts: Doubts | None = None
         self._why = ""
         self._held: HeldError | None = None
         """What the last engine said that rejected the request."""
@@ -196,16 +197,10 @@ class Driver:
                 self._choice = self._attempt.choice
 
     def doubt(self, service: Service, outcome: Outcome) -> None:
-        """It broke off: its own fault, if another one can answer the request."""
-        self._doubted = [*self._doubted, (service, outcome)]
-
-    def _settle_doubts(self) -> None:
-        """Whoever broke off before is to blame, unless it is the request that breaks engines."""
-        doubted, self._doubted = self._doubted, self.worker.nobody
-        if not self._exchange.poisonous or len({service.name for service, _ in doubted}) == 1:
-            now = self.worker.now()
-            for service, outcome in doubted:
-                self.worker.counters.charge(service, outcome, now)
+        """It broke off while it worked on the request."""
+        if self._doubts is None:
+            self._doubts = Doubts()
+        self._doubts.add(service, outcome)
 
     def broke_late(self, attempt: Attempt, outcome: Outcome) -> None:
         """A part of the answer was passed on: another service goes on with it, or the client is told."""
@@ -271,8 +266,8 @@ class Driver:
         self._conn.answered(keep)
 
     def _let_go(self) -> None:
-        if self._doubted:
-            self._settle_doubts()
+        if self._doubts is not None:
+            self._doubts.settle(self._exchange.poisonous, self.worker.counters, self.worker.now())
         relay = self.reply.relay
         if relay is not None and relay.replay is not None:
             relay.replay.drop()
@@ -284,7 +279,10 @@ class Driver:
         """The `x-` lines of every answer."""
         waited, attempts = self._waited, self._exchange.attempts
         overhead = max(0.0, (self.sent or self.worker.now()) - self.request.begun - waited)
-        return replies.our_lines(self.plan.request_id, self._choice, attempts, overhead, "", waited, self._position)
+        warm = warm_share(self._choice, self.plan.ask.prompt)
+        return replies.our_lines(
+            self.plan.request_id, self._choice, attempts, overhead, "", waited, self._position, warm
+        )
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
@@ -294,8 +292,8 @@ class Driver:
         reply.head, reply.first_byte = attempt.head, attempt.first_byte
         if self._rival is not None:
             self._outrun(attempt)
-        if self._doubted:
-            self._settle_doubts()
+        if self._doubts is not None:
+            self._doubts.settle(self._exchange.poisonous, self.worker.counters, self.worker.now())
 
     def _outrun(self, winner: Attempt) -> None:
         """The other one is ended, and nobody blames it."""
@@ -315,7 +313,7 @@ class Driver:
     def open_relay(self, attempt: Attempt, head: AnswerHead, framing: Framing, length: int | None) -> Relay:
         """Pass this answer on as it comes."""
         self.commit(attempt)
-        return self.reply.open(attempt, head, framing, length, self.our_lines())
+        return self.reply.open(head, framing, length, self.our_lines())
 
     def relay_held(self, attempt: Attempt, held: HeldError) -> Relay:
         """Pass on an engine's error, in the shape that the client's SDK expects."""

@@ -18,11 +18,13 @@ from enginehouse.wire import errors, sse
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect
 from enginehouse.wire.http1 import LAST_CHUNK, Framing
+from enginehouse.wire.tail import Tail
 
 #: First bytes of an answer in which the id that the engine made is looked for.
 ID_PREFIX: Final = 16 * 1024
 #: How a chunk ends that holds whole events, as nearly all do.
 _EVENT_END: Final = b"\n\n\r\n"
+_CHUNKED: Final = Framing.CHUNKED
 
 
 def whole_answer(head: AnswerHead, ours: bytes, version: str, keep: bool, body: bytes) -> bytes:
@@ -54,6 +56,7 @@ class Relay:
         "keep",
         "replay",
         "sent",
+        "tail",
     )
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -69,6 +72,8 @@ class Relay:
         """Keeps what is passed on, where another engine could go on with it."""
         self.begun = False
         """Something was written: the client knows of an answer."""
+        self.tail: Tail | None = None
+        """Keeps the last bytes, where something is looked for in them at the end."""
         self.found_id = ""
         self.keep = True
         """False: the connection to the client ends with this answer."""
@@ -104,7 +109,7 @@ class Relay:
     @property
     def takes_chunks(self) -> bool:
         """Whether chunks may be passed on as they are, framing and all (`chunk`)."""
-        return self._chunked
+        return self._chunked and self._framing is _CHUNKED and self._prefix is None
 
     def chunk(self, chunk: bytes, start: int) -> None:
         """Write one read that is one chunk, its data being `chunk[start:-2]`; what came before was flushed."""
@@ -114,6 +119,8 @@ class Relay:
             self.flush()
             return
         self._write(chunk)
+        if self.tail is not None:
+            self.tail.add(chunk)
         self.sent += len(chunk) - start - 2
         if replay is not None:
             replay.keep(chunk, self.sent)
@@ -135,6 +142,8 @@ class Relay:
 
     def _pass_on(self, data: bytes) -> None:
         self.sent += len(data)
+        if self.tail is not None:
+            self.tail.add(data)
         if self._chunked:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:

@@ -28,14 +28,18 @@ def our_lines(
     reason: str = "",
     waited: float = 0.0,
     position: int = 0,
+    warm: float = -1.0,
 ) -> bytes:
     """The header lines of ours that every answer carries. `overhead` in seconds; `reason` where nobody was chosen.
 
-    `waited` in seconds and `position` (from 1) are those of a request that had to wait for a service.
+    `waited` in seconds and `position` (from 1) are those of a request that had to wait for a service. `warm`: the part
+    of its prompt that was thought to be in the service's cache, negative where that was not looked at.
     """
     service = b"-"
     if choice is not None:
         service, reason = choice.service.name.encode(), choice.reason
+        if warm >= 0:
+            reason = f"{reason} {int(warm * 100)}%"
     lines = (
         b"x-request-id: %b\r\nx-enginehouse-service: %b\r\nx-enginehouse-attempts: %d\r\n"
         b"x-enginehouse-queue-ms: %d\r\nx-enginehouse-overhead-ms: %.3f\r\nx-enginehouse-reason: %b\r\n"

@@ -13,7 +13,6 @@ from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
 from enginehouse.data.access_log import BATCH
-from enginehouse.data.attempt import Attempt
 from enginehouse.data.continuing import keeps
 from enginehouse.data.held import HeldError
 from enginehouse.data.log_entries import entry
@@ -25,19 +24,33 @@ from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect
 from enginehouse.wire.http1 import Framing
 from enginehouse.wire.realtime import close_frame
+from enginehouse.wire.tail import TAIL, Tail
+from enginehouse.wire.usage import Usage, usage
 
 if TYPE_CHECKING:
     from enginehouse.data.client_conn import ClientConn
     from enginehouse.data.plan import Plan
     from enginehouse.data.worker import Worker
 
+_ANTHROPIC: Final = Dialect.ANTHROPIC
 _IN_LINE: Final = (Outcome.QUEUE_FULL, Outcome.QUEUE_TIMEOUT)
 
 
 class Reply:
     """The client's side of one request."""
 
-    __slots__ = ("_conn", "_plan", "_request", "_whole", "_worker", "first_byte", "head", "relay")
+    __slots__ = (
+        "_body",
+        "_conn",
+        "_plan",
+        "_request",
+        "_wants_usage",
+        "_whole",
+        "_worker",
+        "first_byte",
+        "head",
+        "relay",
+    )
 
     def __init__(self, worker: Worker, conn: ClientConn, request: Request, plan: Plan) -> None:
         self._worker = worker
@@ -52,6 +65,9 @@ class Reply:
         """Where the answer comes in pieces."""
         self._whole = -1
         """Bytes of the body of an answer that was passed on at once."""
+        self._body = b""
+        """That body, where something is looked for in it."""
+        self._wants_usage = plan.route.generates and (plan.ask.prompt is not None or worker.access_log.is_on)
 
     @property
     def begun(self) -> bool:
@@ -74,9 +90,11 @@ class Reply:
     def pass_whole(self, head: AnswerHead, body: bytes, ours: bytes) -> None:
         """An answer that came in one read and needs no further look: one write. `ours` are our own header lines."""
         self._whole = len(body)
+        if self._wants_usage and not head.encoded:
+            self._body = body
         self._conn.transport.write(whole_answer(head, ours, self._request.head.version, self._may_stay(), body))
 
-    def open(self, attempt: Attempt, head: AnswerHead, framing: Framing, length: int | None, ours: bytes) -> Relay:
+    def open(self, head: AnswerHead, framing: Framing, length: int | None, ours: bytes) -> Relay:
         """Pass this answer on as it comes."""
         plan = self._plan
         relay = self._make_relay(head, framing, length, ours)
@@ -87,8 +105,8 @@ class Reply:
                 relay.replay = Replay(self._worker.replay_memory)
         if plan.route.makes_id and head.status < 300:
             relay.watch_for_id()
-        elif framing is Framing.CHUNKED and attempt.engine is not None and relay.takes_chunks:
-            attempt.engine.chunks = relay
+        if self._wants_usage and head.status == 200 and not head.encoded:
+            relay.tail = Tail(wants_first=plan.route.dialect is _ANTHROPIC)
         return relay
 
     def _make_relay(self, head: AnswerHead, framing: Framing, length: int | None, ours: bytes) -> Relay:
@@ -131,6 +149,13 @@ class Reply:
         """The answer is complete."""
         if self.relay is not None:
             self.relay.end()
+
+    def usage(self) -> Usage | None:
+        """How many tokens it took, if the engine has told at the end of its answer."""
+        relay = self.relay
+        if relay is not None and relay.tail is not None:
+            return usage(relay.tail.last(), relay.tail.first)
+        return usage(self._body[-TAIL:]) if self._body else None
 
     def look_for_id(self, service: Service) -> None:
         """Where the engine has made an id that later requests may name, all workers hear of it."""

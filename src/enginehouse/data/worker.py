@@ -99,8 +99,6 @@ class Worker:
         self.retries = Retries(config)
         self.replay_memory = ReplayMemory(config.failover_memory)
         self.mended = Mended()
-        self.nobody: list[tuple[Service, Outcome]] = []
-        """Never changed: what most requests have to say of services that broke off."""
         self.access_log = AccessLog(config.access_log, config.access_log_format, config.access_log_buffer)
         # connections
         self.known_heads: KnownHeads[RequestHead] = KnownHeads()

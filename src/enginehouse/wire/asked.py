@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from enginehouse.core.ask import Ask
+from enginehouse.core.ask import Ask, Prompt
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
+from enginehouse.policy.chunks import ENDS, chunks, seed_of
 from enginehouse.policy.remembered import recall
 from enginehouse.policy.table import Table
 from enginehouse.wire import forwarded, multipart
 from enginehouse.wire.errors import Unreadable
 from enginehouse.wire.paths import Route, Where, query_model
 from enginehouse.wire.peek import peek, text_bytes
+from enginehouse.wire.prompt import PromptMembers, text_of
 from enginehouse.wire.request_head import RequestHead
 
 # Members of an enumeration are looked up by name each time; these are on the way of every request.
 _JSON: Final = Where.JSON
 
-#: Model, prompt cache key and id of an earlier answer; "" for what is not named.
-_Names = tuple[str, str, str]
+#: Model, prompt cache key and id of an earlier answer ("" for what is not named), and where the prompt is.
+_Names = tuple[str, str, str, PromptMembers | None]
 
 
 def read_ask(
@@ -42,14 +44,17 @@ def read_ask(
     `client`: its address as far as it is to be believed (`forwarded.client_address`), "" where it is not.
     `realtime_model` was named within a WebSocket.
     """
-    named, key, made_id = (realtime_model, "", "") if realtime_model else _read_names(config, route, head, body)
-    entry = table.models.get(named) if named else None
-    model = entry.model if entry is not None else named
+    named, key, made_id, members = (
+        (realtime_model, "", "", None) if realtime_model else _read_names(config, route, head, body)
+    )
+    entry = table.models.get(named) if named else table.everyone
+    model, policy = (entry.model, entry.policy) if entry is not None else (named, "")
     ask = Ask(
         model,
         forwarded.session_key(model, key, client, head.user_agent) if key or client else "",
         recall(shared, table, made_id) if made_id else -1,
         _cache_type(config, route, body) if table.has_cache_types else "",
+        _prompt(members, model) if members is not None and route.generates and policy == "prefix" else None,
     )
     return named, ask
 
@@ -58,19 +63,19 @@ def _read_names(config: RouterConfig, route: Route, head: RequestHead, body: byt
     where = route.where
     if where is not _JSON and where is not Where.MULTIPART:
         if where is Where.REMEMBERED:
-            return "", "", route.id
-        return (query_model(route.target) or "" if where is not Where.NOWHERE else ""), "", ""
+            return "", "", route.id, None
+        return (query_model(route.target) or "" if where is not Where.NOWHERE else ""), "", "", None
     if not (body or route.strict):
-        return "", "", ""
+        return "", "", "", None
     if head.content_encoding and head.content_encoding.lower() != b"identity":
         if route.strict and not config.encoded_bodies:
             raise Unreadable(Outcome.BODY_ENCODED, "")
-        return "", "", ""
+        return "", "", "", None
     if head.content_type[:10].lower() == b"multipart/":
-        names = _form_model(head.content_type, body, route.strict), "", ""
+        names: _Names = _form_model(head.content_type, body, route.strict), "", "", None
     else:
         found = peek(body, route.strict)
-        names = found.model or "", found.prompt_cache_key, found.previous_response_id
+        names = found.model or "", found.prompt_cache_key, found.previous_response_id, found.prompt
     if not names[0] and route.strict and config.require_model:
         raise Unreadable(Outcome.MODEL_MISSING, "", "model")
     return names
@@ -83,6 +88,12 @@ def _form_model(content_type: bytes, body: bytes, strict: bool) -> str:
         if strict:
             raise
         return ""
+
+
+def _prompt(members: PromptMembers, model: str) -> Prompt | None:
+    """The prompt, by the hashes under which services remember it."""
+    text = text_of(members, ENDS[-1])
+    return Prompt(text.size, chunks(text.start, seed_of(model)), ENDS) if text is not None else None
 
 
 def _cache_type(config: RouterConfig, route: Route, body: bytes) -> str:

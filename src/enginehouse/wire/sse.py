@@ -1,7 +1,7 @@
 """Server-sent events in passing: is the stream between two events, has its last one come, which id did it name?
 
-Owns `Scanner`, `whole_events` and `find_id`. Chunks are looked at in passing and passed on untouched: no events are
-built.
+Owns `Scanner`, `begins_output`, `whole_events` and `find_id`. Chunks are looked at in passing and passed on untouched:
+no events are built.
 May not live here: events of our own (`errors.stream_break`).
 """
 
@@ -70,6 +70,17 @@ class Scanner:
     def finished(self) -> bool:
         """The event after which nothing comes has been seen whole."""
         return (self._last_named and self.at_boundary) or _LAST.search(self._settle()) is not None
+
+
+_OUTPUT = re.compile(rb"response\.(?:output|content_part|completed|failed|incomplete)|\.delta")
+
+
+def begins_output(data: bytes, named: bool) -> bool:
+    """Do these first bytes of a stream hold any of what the model wrote, so that it has read its prompt?
+
+    Comments are sent while one waits, and by the Responses API (`named`) events that the response was created.
+    """
+    return not data.startswith(b":") and (not named or _OUTPUT.search(data) is not None)
 
 
 #: A beginning of an event that grows longer than this is passed on as it is.
