@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from enginehouse.core.fleet import Service
-from enginehouse.core.shared import LINES, Shared
-from enginehouse.policy.line import lines_of
+from enginehouse.core.shared import Shared
+from enginehouse.policy.line import lines_of, place_of
 
 #: A worker that gave no sign of life for this long gets no turn: it may be frozen. Seconds.
 SILENT: Final = 1.0
@@ -109,8 +108,3 @@ class Turns:
         """Does anybody wait in a line of this name in another worker?"""
         place, waiting, turns = place_of(line), self._shared.waiting, self._shared.turns
         return any(waiting[worker] and turns[worker][place] for worker in self._others)
-
-
-def place_of(line: str) -> int:
-    """Where the turns of lines of this name stand: the same in every worker."""
-    return crc32(line.encode("utf-8", "surrogatepass")) % LINES

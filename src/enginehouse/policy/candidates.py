@@ -90,6 +90,11 @@ def awake(services: Sequence[Service], tried: tuple[str, ...], out: Standings, n
     return _free(services, tried, out, now, 0.0) if out.latest_ejection[0] > now else ()
 
 
+def part_of(since: float, until: float, now: float) -> float:
+    """What part of its requests a service gets that came back at `since`, and has the whole at `until`."""
+    return FIRST_PART + (1.0 - FIRST_PART) * (now - since) / (until - since)
+
+
 def _free(
     services: Sequence[Service], tried: tuple[str, ...], out: Standings, now: float, chance: float
 ) -> list[Service]:
@@ -106,8 +111,7 @@ def _free(
         found.append(service)
         until = out.slow_until[slot]
         if until > now:
-            since = out.slow_from[slot]
-            if chance >= FIRST_PART + (1.0 - FIRST_PART) * (now - since) / (until - since):
+            if chance >= part_of(out.slow_from[slot], until, now):
                 waiting.append(service)
     if waiting and 2 * len(waiting) <= len(found):
         return [service for service in found if service not in waiting]

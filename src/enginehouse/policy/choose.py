@@ -114,7 +114,7 @@ def choose(
     if ask.session:
         return _at_home(table, entry, ask, tried, view, now, rng)
     many = len(entry.services) > MANY
-    found = _open(entry, _window(entry.rotation, turn) if many else (), ask, tried, view, now, rng, 0)
+    found = open_to(entry, _window(entry.rotation, turn) if many else (), ask, tried, view, now, rng, 0)
     if not found:
         return _all_taken(table, ask, entry, tried, found)
     if len(found) == 1:
@@ -148,7 +148,7 @@ def _warmest(
 ) -> Choice | Busy | Refusal:
     """Where the first token comes soonest; a session's home, if it does not take much longer there."""
     key = digest(ask.session) if ask.session else 0
-    found = _open(entry, (), ask, tried, view, now, rng, key)
+    found = open_to(entry, (), ask, tried, view, now, rng, key)
     if not found:
         return _all_taken(table, ask, entry, tried, found)
     if len(found) == 1:
@@ -157,7 +157,7 @@ def _warmest(
     return _alone(chosen, reason, entry, ask, view)
 
 
-def _open(
+def open_to(
     entry: Entry,
     part: Sequence[Service],
     ask: Ask,
@@ -242,7 +242,7 @@ def _at_home(
 ) -> Choice | Busy | Refusal:
     """Affinity goes before the policy, and works within the preferred cache type."""
     key = digest(ask.session)
-    found = _open(entry, entry.shards[key % SHARDS] if entry.shards else (), ask, tried, view, now, rng, key)
+    found = open_to(entry, entry.shards[key % SHARDS] if entry.shards else (), ask, tried, view, now, rng, key)
     if not found:
         return _all_taken(table, ask, entry, tried, found)
     return Choice(found[0], "only") if len(found) == 1 else Choice(home(key, found), "session")

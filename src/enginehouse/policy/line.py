@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import deque
 from math import ceil
 from typing import Final, Generic, TypeVar
+from zlib import crc32
 
 from enginehouse.core.fleet import Service
+from enginehouse.core.shared import LINES, Shared
 
 T = TypeVar("T")
 
@@ -43,6 +45,11 @@ def line_at(service: Service) -> str:
     return "\n" + service.name
 
 
+def lonely(line: str) -> bool:
+    """Is it a `line_at`?"""
+    return line.startswith("\n")
+
+
 def picky(line: str) -> bool:
     """Does a place that helps nobody at the head of the line perhaps help those behind?"""
     return line.endswith("\n")
@@ -52,6 +59,19 @@ def lines_of(service: Service) -> list[str]:
     """Every line in which a place at this service may be waited for."""
     models = ("", *service.models)
     return [line_at(service), *models, *[line_for(model, True) for model in models]]
+
+
+def place_of(line: str) -> int:
+    """Where the turns of lines of this name stand in the shared memory: the same in every worker."""
+    return crc32(line.encode("utf-8", "surrogatepass")) % LINES
+
+
+def anybody_in(line: str, shared: Shared) -> bool:
+    """Does anybody wait in a line of this name, in whichever worker? Two names that share a place are told as one."""
+    if not shared.crowded[0]:
+        return False
+    place = place_of(line)
+    return any(count and row[place] for count, row in zip(shared.waiting, shared.turns, strict=True))
 
 
 class Line(Generic[T]):
