@@ -91,7 +91,8 @@ class _Question:
         found = self._candidates(result)
         scores: dict[str, Scored] = {}
         if found and self._by_cost and ask.prompt is not None:
-            ranked = rank(ask.prompt, found, self._view.loads, self._view.queued, self._view.index)
+            view = self._view
+            ranked = rank(ask.prompt, found, view.loads, view.queued, view.index, entry.mean)
             scores = {one.service.name: one for one in ranked}
         behind = ask.remembered < 0 and anybody_in(ask.model, self._shared)
         if behind:
