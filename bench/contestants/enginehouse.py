@@ -22,23 +22,26 @@ workers = {workers}
 static_services = "{services}"
 max_idle_per_service = 1024
 access_log = "{log}"
+{more}
 """
 
 
 class Enginehouse:
     """`enginehouse router` on a file of static services, out of one of the repository's environments.
 
-    `made_by`: the script that makes the environment, where the bench itself does not run in it.
+    `made_by`: the script that makes the environment, where the bench itself does not run in it. `more`: further lines
+    of its `[router]`.
     """
 
     counted = "all processes below the started one: supervisor, control and workers"
     patience = 1
     routing = "by the model in the body, in turn among the services that serve it"
 
-    def __init__(self, name: str, environment: str, made_by: str = "") -> None:
+    def __init__(self, name: str, environment: str, made_by: str = "", more: str = "") -> None:
         self.name = name
         self._program = ROOT / environment / "bin" / "enginehouse"
         self._made_by = made_by
+        self._more = more
 
     def install(self) -> None:
         """Make the environment what the sources are now."""
@@ -72,6 +75,7 @@ class Enginehouse:
             workers=job.workers,
             services=job.directory / "services.json",
             log=job.directory / "access.log",
+            more=self._more,
         )
         (job.directory / "house.toml").write_text(config, encoding="utf-8")
         command = [str(self._program), "router"]

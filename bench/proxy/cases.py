@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from bench.proxy.wrk import How
 
-ENGINEHOUSE, PURE = "enginehouse", "enginehouse-pure"
+ENGINEHOUSE, PURE, NO_FAILOVER = "enginehouse", "enginehouse-pure", "enginehouse-no-failover"
 NGINX, NGINX_MEMORY = "nginx", "nginx-memory"
 VLLM, SGLANG, LITELLM = "vllm-router", "sglang-router", "litellm"
 DIRECT, ACROSS = "direct", "direct-across"
@@ -71,7 +71,7 @@ CASES = (
     Case("json-64", "json", (*_ALL, PURE)),
     Case("json-64-new-heads", "json", (*_FAST, PURE), how="new"),
     Case("json-512", "json", _FAST, connections=512),
-    Case("sse-64", "stream", (*_ALL, PURE), chunks=100),
+    Case("sse-64", "stream", (*_ALL, PURE, NO_FAILOVER), chunks=100),
     Case("sse-512", "stream", _FAST, connections=512, chunks=100),
     Case("streams-1000", "stream", _FAST, connections=1000, interval=0.05, seconds=5, fresh=True),
     Case("streams-4000", "stream", _FAST, connections=4000, interval=0.05, seconds=5, fresh=True),

@@ -13,6 +13,7 @@ from bench.proxy.direct import Direct
 _EVERYBODY: tuple[Contestant, ...] = (
     Enginehouse("enginehouse", ".venv-compiled", "scripts/compile"),
     Enginehouse("enginehouse-pure", ".venv"),
+    Enginehouse("enginehouse-no-failover", ".venv-compiled", "scripts/compile", "failover = false"),
     Nginx("nginx"),
     Nginx("nginx-memory", body_memory="4m"),
     RustRouter("vllm-router", ("vllm-router",)),

@@ -84,6 +84,12 @@ TARGETS: Final[tuple[Target, ...]] = (
         for case in ("sse-64", "sse-512")
         for peer, limit, strict in (("nginx", 1.15, False), ("vllm-router", 1.0, True), ("sglang-router", 1.0, True))
     ),
+    Quotient(
+        "Keeping streams so that another engine can go on: CPU a chunk, against not keeping them",
+        Figure("sse-64"),
+        Figure("sse-64", contestant=words.NO_FAILOVER),
+        1.08,
+    ),
     AtMost("1,000 streams on one core: stalls", Figure("streams-1000", STALLS), 0, words.count, worst=True),
     AtMost(
         "1,000 streams: memory a stream at rest", Figure("streams-1000", "bytes_per_stream"), 12 << 10, words.memory

@@ -13,12 +13,14 @@ from bench.report.medians import Spread
 
 OURS: Final = "enginehouse"
 PURE: Final = "enginehouse-pure"
+NO_FAILOVER: Final = "enginehouse-no-failover"
 DIRECT: Final = "direct"
 COMPARED: Final = (OURS, "nginx", "vllm-router", "sglang-router", "litellm")
-ORDER: Final = (OURS, PURE, *COMPARED[1:], "nginx-memory", DIRECT)
+ORDER: Final = (OURS, PURE, NO_FAILOVER, *COMPARED[1:], "nginx-memory", DIRECT)
 SHOWN: Final = {
     OURS: "Enginehouse",
     PURE: "Enginehouse, not compiled",
+    NO_FAILOVER: "Enginehouse, streams not kept for failover",
     "litellm": "LiteLLM",
     DIRECT: "no router",
     "nginx-memory": "nginx, bodies in memory",
