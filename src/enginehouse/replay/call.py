@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from enginehouse.replay.traces import Turn
+from enginehouse.wire.usage import usage
 
 TAIL: Final = 4096
 """Bytes at the end of an answer that are looked at; a last event with usage takes about 500."""
@@ -44,16 +45,6 @@ class Ending(StrEnum):
 REJECTS: Final = frozenset((429, 503))
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-
-
 class _Delta(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
@@ -68,7 +59,6 @@ class _Choice(msgspec.Struct):
 
 class _Event(msgspec.Struct):
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
     error: Any = None
 
 
@@ -107,6 +97,7 @@ class Call:
         self.session = session
         self.turn = turn
         self.due = due
+        """When it was to be sent: times to the first token are counted from here."""
         self.sent = self.head = self.first = self.end = 0.0
         self.ending = Ending.UNFINISHED
         self.detail = ""
@@ -152,11 +143,11 @@ class Call:
 
     def whole(self, now: float) -> None:
         """The answer has ended as HTTP's rules have it."""
-        last = [event for event in map(_event, _lines(self._tail)) if event]
-        for event in last:
-            if event.usage:
-                self._count(event.usage)
-        failed = next((event.error for event in last if event.error is not None), None)
+        if told := usage(self._tail):
+            self.prompt, self.completion = told.prompt, told.completion
+            self.cached = -1 if told.cached is None else told.cached
+        last = map(_event, _lines(self._tail))
+        failed = next((event.error for event in last if event and event.error is not None), None)
         if self.status in REJECTS:
             self.over(Ending.REJECTED, now, f"{self.status} {_code(self._error)}".rstrip())
         elif self.status != 200:
@@ -180,7 +171,6 @@ class Call:
     def again(self) -> None:
         """It is asked anew: nothing had come."""
         self.resent = True
-        self.sent = 0.0
 
     def text(self) -> str:
         """The answer's text, where it was kept."""
@@ -201,14 +191,6 @@ class Call:
             self.first = now
             if not self._keeps:
                 self._pieces = []
-
-    def _count(self, usage: _Usage) -> None:
-        if usage.prompt_tokens is not None:
-            self.prompt = usage.prompt_tokens
-        if usage.completion_tokens is not None:
-            self.completion = usage.completion_tokens
-        if usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens is not None:
-            self.cached = usage.prompt_tokens_details.cached_tokens
 
 
 def _lines(data: bytes) -> list[bytes]:

@@ -65,6 +65,7 @@ class Client:
 
     def ask(self, call: Call, request: bytes, fresh: bool = False) -> None:
         """Send it now: on a connection that is free, or on a new one (always on a `fresh` one if asked to)."""
+        call.sent = perf_counter()
         if self._idle and not fresh:
             self._idle.pop().ask(call, request)
             return
@@ -157,7 +158,7 @@ class _Connection(asyncio.Protocol):
         self._request = request
         self._calls += 1
         self._in_head, self._stream = True, False
-        self.spoke = call.sent = perf_counter()
+        self.spoke = perf_counter()
         self._client.busy(self)
         self.transport.write(request)
 
