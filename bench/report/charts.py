@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.report import svg, words
+from bench.report import words
 from bench.report.medians import Spread
-from bench.report.scales import Scale, apart, linear, logarithmic, off_the_scale, rounded
-from bench.report.svg import PAD, SMALL, TEXT, WIDTH
+from enginehouse.replay import svg
+from enginehouse.replay.scales import Scale, apart, linear, logarithmic, off_the_scale, rounded
+from enginehouse.replay.svg import PAD, SMALL, TEXT, WIDTH
 
 Drawn = tuple[float, list[str]]
 Point = tuple[float, float]

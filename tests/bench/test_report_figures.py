@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.report import medians, scales, soak, words
+from bench.report import medians, soak, words
 from bench.report.medians import Spread
 from bench.report.results import load, number, parse
+from enginehouse.replay import scales
 from tests.bench import invented
 
 

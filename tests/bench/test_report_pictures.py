@@ -10,10 +10,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.report import charts, pictures, svg
+from bench.report import charts, pictures
 from bench.report.charts import Bar, Line, Range
 from bench.report.medians import Spread
 from bench.report.results import Results
+from enginehouse.replay import svg
 from tests.bench import invented
 
 LONG = "a-router-whose-makers-could-not-find-a-shorter-name-for-it-at-all"

@@ -148,7 +148,7 @@ def figures(
     slo_tpot: float = 0.1,
     services: int = 0,
 ) -> Figures:
-    """The figures of a replay that began at that time. `services`: how many there are, where some may have got nothing."""
+    """The figures of a replay that began at that time. `services`: how many there are, where some may get nothing."""
     answered = [call for call in calls if call.ending is Ending.ANSWERED]
     failed = [call for call in calls if call.ending not in (Ending.ANSWERED, Ending.UNFINISHED)]
     goal = Objective(slo_ttft, slo_tpot)

@@ -1,6 +1,6 @@
 """Drawing: text that is SVG, its two colour schemes, and how wide words are.
 
-Owns the look of every picture. May not live here: charts, and what they show.
+Owns the look of every picture, those of the benches too. May not live here: charts, and what they show.
 A picture carries its own background, so it is legible on any page; it follows the reader's choice of light or dark.
 """
 
