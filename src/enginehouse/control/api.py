@@ -1,7 +1,8 @@
 """The router's own HTTP interface, which the workers proxy to like any other service.
 
-Owns: routes, methods, and serving them on a socket that is already listening. Read-only. May not live here: what is
-told (`views`), the shape of errors (`wire.errors`), `/livez` and `/readyz`, which each worker answers by itself.
+Owns: routes, methods, and serving them on a socket that is already listening. None of them changes anything. May not
+live here: what is told (`views`, `explaining`), the shape of errors (`wire.errors`), `/livez` and `/readyz`, which each
+worker answers by itself.
 """
 
 from __future__ import annotations
@@ -19,18 +20,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from enginehouse.control.explaining import Explainer
 from enginehouse.control.views import Views
 from enginehouse.core.outcome import Outcome
 from enginehouse.wire.errors import error_response, refusal_message
+from enginehouse.wire.paths import EXPLAIN, EXPLAINED
 
 #: Requests answered at once; all of them are quick.
 MAX_CONCURRENT = 1024
+#: Requests that are explained at once; more wait.
+EXPLAINED_AT_ONCE = 4
 #: Seconds an idle connection of a worker is kept; longer than a worker keeps it, so that it is never closed under it.
 KEEPALIVE = 600
 
 
-def make_app(views: Views) -> Starlette:
-    """The ASGI app."""
+def make_app(views: Views, explainer: Explainer, max_body: int) -> Starlette:
+    """The ASGI app. `max_body`: bytes of a request that is to be explained."""
 
     def told(tell: Callable[[], object]) -> Callable[[Request], Response]:
         return lambda _: _json(tell())
@@ -53,15 +58,17 @@ def make_app(views: Views) -> Starlette:
         _route("/v1/models", told(views.models)),
         _route("/v1/models/{id:path}", model),
     ]
+    explanation = _Explaining(explainer, max_body)
+    routes += [Route(path, explanation.answer, methods=_ANY) for path in (EXPLAIN, EXPLAIN + "/{target:path}")]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, Exception: _fail})
     app.router.redirect_slashes = False
     return app
 
 
-async def serve(views: Views, listener: socket.socket) -> None:
+async def serve(views: Views, explainer: Explainer, max_body: int, listener: socket.socket) -> None:
     """Answer on a listening socket until cancelled."""
     config = uvicorn.Config(
-        make_app(views),
+        make_app(views, explainer, max_body),
         loop="none",
         http="httptools",
         ws="none",
@@ -84,6 +91,36 @@ async def serve(views: Views, listener: socket.socket) -> None:
         await serving
 
 
+class _Explaining:
+    """`/explain` and `/explain/TARGET`: any request, put behind this path, is explained and not sent."""
+
+    def __init__(self, explainer: Explainer, max_body: int) -> None:
+        self._explainer = explainer
+        self._max_body = max_body
+        # A body is read only when its turn has come: so many of them are held at once, and no more.
+        self._turns = asyncio.Semaphore(EXPLAINED_AT_ONCE)
+
+    async def answer(self, request: Request) -> Response:
+        """What would become of the request."""
+        target = request.scope["raw_path"].removeprefix(EXPLAIN.encode())
+        if target in (b"", b"/"):
+            if request.method != "POST":
+                return _error(Outcome.METHOD_NOT_ALLOWED, _HOW_TO_EXPLAIN, headers={"allow": "POST"})
+            target = EXPLAINED
+        if query := request.scope["query_string"]:
+            target += b"?" + query
+        async with self._turns:
+            body = bytearray()
+            async for piece in request.stream():
+                body += piece
+                if len(body) > self._max_body:
+                    return _error(Outcome.BODY_TOO_LARGE, "")
+            method, headers = request.method.encode(), request.headers.raw
+            # In a thread: with thousands of services, or a body of many megabytes, it takes tens of milliseconds.
+            told = await asyncio.to_thread(self._explainer.explain, method, target, headers, bytes(body))
+        return _json(told)
+
+
 class _Server(uvicorn.Server):
     """A server that leaves the signals of its process alone: they belong to whoever started it."""
 
@@ -103,6 +140,10 @@ class _Server(uvicorn.Server):
         yield
 
 
+_ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_HOW_TO_EXPLAIN = (
+    "POST what you would send to /v1/chat/completions, or put /explain before the path of any other request."
+)
 _NO_SUCH_PATH = "The router has no such path of its own; GET /services shows its services, GET /v1/models their models."
 
 

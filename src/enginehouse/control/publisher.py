@@ -92,6 +92,11 @@ class Publisher:
         return (slot, generation) in self._up
 
     @property
+    def fleet(self) -> Fleet:
+        """The newest one, of version 0 before the first."""
+        return self._fleet
+
+    @property
     def version(self) -> int:
         """Of the newest fleet, 0 before the first."""
         return self._fleet.version

@@ -14,6 +14,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from enginehouse.control import api, static_file
 from enginehouse.control.access import Accesses
 from enginehouse.control.discovery import Discovery, RegistryFeed
 from enginehouse.control.engine_client import EngineClient
+from enginehouse.control.explaining import Explainer
 from enginehouse.control.kv_cache import KvCaches
 from enginehouse.control.ledger import Ledger
 from enginehouse.control.probe import Look, Probe
@@ -83,7 +85,9 @@ async def run(
             jobs.append(static_file.watch(Path(config.static_services), control, config.allow_networks))
         if stop:
             jobs.append(stop.wait())
-        jobs += [control.serve(views, wire_socket, api_socket, ready)]
+        explainer = Explainer(config, control.roster, control.publisher, shared, time.monotonic)
+        answer = partial(api.serve, views, explainer, config.max_body, api_socket)
+        jobs += [control.serve(answer, wire_socket, ready)]
         jobs += [control.keep_publishing(), control.keep_tidy()]
         try:
             await _first_to_end(jobs)
@@ -210,13 +214,16 @@ class Control:
     # what goes on by itself
 
     async def serve(
-        self, views: Views, wire: socket.socket, api_socket: socket.socket, ready: Callable[[], None] | None
+        self,
+        answer: Callable[[], Coroutine[Any, Any, None]],
+        wire: socket.socket,
+        ready: Callable[[], None] | None,
     ) -> None:
         """Take the workers' connections and answer the router's own paths, as soon as it is this one's turn."""
         if ready is not None:
             await self._informed.wait()
             ready()
-        await asyncio.gather(self.publisher.serve(wire), api.serve(views, api_socket))
+        await asyncio.gather(self.publisher.serve(wire), answer())
 
     async def keep_publishing(self) -> None:
         """Make a fleet of what changed, a moment later, if it differs from the last one."""

@@ -223,12 +223,12 @@ def _compared(judged: Sequence[Judged]) -> str:
         return (
             f"The first token comes soonest there, in {1000 * best.cost:.1f} ms; next best: {1000 * costs[1]:.1f} ms."
         )
-    return "Several cost as good as the same; it is the home of what they do not all have of the prompt."
+    return "Several cost practically the same: of those, it is the home of the part of the prompt that not all have."
 
 
 _TURNS: Final = "each worker counts turns of its own, so which one is next cannot be told."
 _SHARED: Final = {
-    "prefix": f"Several cost as good as the same, and the prompt is too short to have a home; {_TURNS}",
+    "prefix": f"Several cost practically the same, and the prompt is too short to have a home; {_TURNS}",
     "round_robin": f"Services take turns by weight; {_TURNS}",
     "session": f"The request has no key that would keep it at one service; {_TURNS}",
     "least_load": f"Several have the fewest requests in flight for their weight; {_TURNS}",

@@ -128,7 +128,7 @@ def error_response(
     if row.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if row.should_retry else b"false"))
     headers += extra_headers
-    text = message or _TEXTS.get(outcome, outcome.value)
+    text = text_for(outcome, message)
     if dialect is Dialect.ANTHROPIC:
         kind = "not_found_error" if row.code == "model_not_found" else _anthropic_type(status)
         body = msgspec.json.encode({"type": "error", "error": {"type": kind, "message": text}})
@@ -139,6 +139,11 @@ def error_response(
 
 def _anthropic_type(status: int) -> str:
     return _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+def text_for(outcome: Outcome, message: str = "") -> str:
+    """What the client is told: `message`, where there is none the outcome's own text."""
+    return message or _TEXTS.get(outcome, outcome.value)
 
 
 def refusal_message(outcome: Outcome, model: str, served: Sequence[str]) -> str:

@@ -95,6 +95,9 @@ _MULTIPART_PATHS = frozenset(
     prefix + name for prefix in ("/", "/v1/") for name in ("audio/transcriptions", "audio/translations", "images/edits")
 )
 _OWN_PATHS = frozenset(("/health", "/status", "/services", "/stats", "/models", "/v1/models"))
+#: Before any target: what would become of such a request. By itself it means that of `EXPLAINED`.
+EXPLAIN = "/explain"
+EXPLAINED = b"/v1/chat/completions"
 _LIVE_PATHS = frozenset(("/livez", "/readyz"))
 _QUERY_PATHS = frozenset(("/props", "/slots", "/metrics"))
 _MODEL_PREFIX = "/v1/models/"
@@ -164,7 +167,7 @@ def _route(method: bytes, target: bytes, path: str, config: RouterConfig) -> Rou
     key = path[:-1] if path.endswith("/") and path != "/" else path
     if key in _LIVE_PATHS:
         return Route(Kind.LIVE, target, path)
-    if key in _OWN_PATHS:
+    if key in _OWN_PATHS or key == EXPLAIN or key.startswith(EXPLAIN + "/"):
         return Route(Kind.OWN, target, path)
     if key.startswith(_MODEL_PREFIX):
         return Route(Kind.OWN, target, path, id=key[len(_MODEL_PREFIX) :])
