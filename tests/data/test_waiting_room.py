@@ -12,11 +12,11 @@ from enginehouse.core.ask import Ask
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Service
 from enginehouse.core.shared import SIZE, Shared, WorkerState
-from enginehouse.data.turns import SILENT, place_of
+from enginehouse.data.turns import SILENT
 from enginehouse.data.waiting import APART, WaitingRoom
 from enginehouse.machines.exchange import Event
 from enginehouse.policy.choose import LoadView, has_room
-from enginehouse.policy.line import UNKNOWN, line_apart, line_at, line_for
+from enginehouse.policy.line import UNKNOWN, line_apart, line_at, line_for, place_of
 from tests.policy.fleets import service
 
 A = service("a", 0, capacity=1)
