@@ -11,7 +11,7 @@ ends with the beginning of its own answer is gone on with anyway, as by anything
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,11 @@ from enginehouse.sim.model import parted
 
 
 class Work(NamedTuple):
-    """One piece of text to generate. `partial` is the beginning of the answer where the client already has one."""
+    """One piece of text to generate.
+
+    `partial` is the beginning of the answer where the client already has one; `cue` is what stands between prompt and
+    answer when a later turn of the conversation has both in its prompt.
+    """
 
     model: str
     prompt: str
@@ -28,6 +32,7 @@ class Work(NamedTuple):
     stream: bool
     usage: bool
     ignore_eos: bool
+    cue: str = ""
 
 
 class Part(msgspec.Struct):
@@ -50,6 +55,7 @@ class StreamOptions(msgspec.Struct):
 
 
 class _Ask(msgspec.Struct):
+    cue: ClassVar[str] = "\nassistant: "
     model: str = ""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -57,7 +63,7 @@ class _Ask(msgspec.Struct):
 
     def work(self, prompt: str, partial: str, limit: int | None) -> Work:
         usage = bool(self.stream_options and self.stream_options.include_usage)
-        return Work(self.model, prompt, partial, limit, bool(self.stream), usage, bool(self.ignore_eos))
+        return Work(self.model, prompt, partial, limit, bool(self.stream), usage, bool(self.ignore_eos), self.cue)
 
 
 class _Chat(_Ask, kw_only=True):
@@ -69,6 +75,7 @@ class _Chat(_Ask, kw_only=True):
 
 
 class _Completion(_Ask, kw_only=True):
+    cue = ""
     prompt: str | list[str | int | list[int]]
     max_tokens: int | None = None
 

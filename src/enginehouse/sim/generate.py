@@ -65,7 +65,7 @@ class Generation:
     def _enter(self, engine: Paced) -> bool:
         """Put it before the engine's model."""
         written = text(self.seed, self.first, self.count)
-        known = (self.work.prompt + self.work.partial).encode("utf-8", "surrogatepass")
+        known = f"{self.work.prompt}{self.work.cue}{self.work.partial}".encode("utf-8", "surrogatepass")
         hashes = blocks(known + written, engine.model.constants.block_size, self.work.model)
         self.job = engine.start(self.prompt_tokens, self.count, hashes, self.stream, self._emit)
         return self.job is not None
