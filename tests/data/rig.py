@@ -231,6 +231,10 @@ class Rig:
         """Everything in flight."""
         return sum(self.shared.loads[self.worker.index])
 
+    def queued(self) -> int:
+        """Tokens of prompts that engines still have to compute."""
+        return sum(self.shared.queued[self.worker.index])
+
     async def idle(self) -> None:
         """Until nothing is in flight."""
         await until(lambda: not self.load())
@@ -298,6 +302,7 @@ async def _serving(
         house.close()
         await until(lambda: not worker.clients)
         await house.idle()
+        assert not any(shared.queued[index])
         assert worker.bodies_held == 0
         assert worker.replay_memory.free == worker.config.failover_memory
         assert not worker.room.waiting

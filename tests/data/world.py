@@ -22,9 +22,11 @@ from enginehouse.core.shared import SIZE, Shared
 from enginehouse.data.worker import Worker
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]%b}'
+LONG = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 6000 + b'"}],"stream":true}'
 EVENT = b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[%b]}\n\n'
 WORD = EVENT % b'{"index":0,"delta":{"content":"word "},"finish_reason":null}'
 LAST = EVENT % b'{"index":0,"delta":{},"finish_reason":"stop"}' + b"data: [DONE]\n\n"
+USAGE = b'data: {"usage":{"prompt_tokens":1500,"prompt_tokens_details":{"cached_tokens":%d}}}\n\n'
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 ERROR = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n" + b'{"error":"busy"}'[:15]
 
@@ -42,6 +44,7 @@ def chunk(data: bytes) -> bytes:
 REQUESTS = {
     "asks": request(CHAT % b""),
     "asks for a stream": request(CHAT % b',"stream":true'),
+    "asks at length for a stream": request(LONG),
     "asks for a stream in HTTP/1.0": request(CHAT % b',"stream":true', version=b"1.0"),
     "asks twice": request(CHAT % b"") * 2,
     "makes a response": request(b'{"model":"m","input":"a"}', path=b"/v1/responses"),
@@ -58,7 +61,10 @@ SAID = {
     "says only a head": SSE,
     "says a word": chunk(WORD),
     "says half a word": chunk(WORD)[:20],
+    "says to be patient": chunk(b": still here\n\n"),
     "ends its stream": chunk(LAST) + b"0\r\n\r\n",
+    "ends its stream with usage": chunk(USAGE % 0) + chunk(LAST) + b"0\r\n\r\n",
+    "ends its stream with what was cached": chunk(USAGE % 1400 + LAST) + b"0\r\n\r\n",
     "streams all": SSE + chunk(WORD) + chunk(LAST) + b"0\r\n\r\n",
     "ends abruptly": b"0\r\n\r\n",
     "is busy": ERROR % b"503 Service Unavailable",
@@ -67,9 +73,17 @@ SAID = {
     "talks nonsense": b"\0\1nonsense\r\n",
     "says too much": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}{}",
 }
+STREAMS = ("asks for a stream", "asks at length for a stream")
 #: What an engine says first, and what it says next, when it knows what it does.
 HEADS = ("answers", "begins to answer", "begins to stream", "begins to stream", "streams all", "is busy", "fails")
-BODIES = ("says a word", "says half a word", "ends its stream")
+BODIES = (
+    "says a word",
+    "says half a word",
+    "says to be patient",
+    "ends its stream",
+    "ends its stream with usage",
+    "ends its stream with what was cached",
+)
 #: What is spliced into what is said, where that is to be broken.
 OTHERS = (*REQUESTS.values(), *SAID.values(), *ANSWERS.values())
 Step = tuple[str, Callable[[], object]]
@@ -217,7 +231,7 @@ class World:
         if wire.full:
             found += 2 * [(f"{who} reads on", lambda: self._empty(wire))]
         if not wire.paused and wire.protocol.driver is None:
-            name = "asks for a stream" if self.rng.random() < 0.5 else self.rng.choice(list(REQUESTS))
+            name = self.rng.choice(STREAMS if self.rng.random() < 0.5 else tuple(REQUESTS))
             found += 6 * [(f"{who} {name}", lambda: self._ask(wire, self._said(REQUESTS[name])))]
         return found
 
@@ -272,13 +286,18 @@ class World:
 
     def check(self) -> None:
         """Between two steps."""
-        running = 0
+        running = queued = 0
         for conn in self.worker.clients:
             driver = conn.driver
             if driver is not None:
                 self.states[driver._exchange.state.value] += 1
-                running += (driver._attempt is not None) + (driver._rival is not None)
-        assert self.load() == running, self.story
+                for attempt in (driver._attempt, driver._rival):
+                    if attempt is not None:
+                        running += 1
+                        queued += attempt._prefill._tokens if attempt._prefill is not None else 0
+        assert (self.load(), self.queued()) == (running, queued), self.story
+        self.states["prompts queued"] += queued > 0
+        self.states["prompts computed"] += running > 0 and not queued
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -290,6 +309,10 @@ class World:
     def load(self) -> int:
         """Slots taken, of all services."""
         return sum(map(abs, self.shared.loads[0]))
+
+    def queued(self) -> int:
+        """Tokens to be computed, of all services."""
+        return sum(map(abs, self.shared.queued[0]))
 
 
 async def settled() -> None:
