@@ -35,6 +35,8 @@ def entry(id: str, model: str = "m", ended: float = 1000.0) -> Entry:
         bytes_in=10,
         bytes_out=20,
         stream=False,
+        usage=None,
+        warm=-1.0,
     )
 
 

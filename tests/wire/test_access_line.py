@@ -30,6 +30,7 @@ from enginehouse.wire.access_line import (
     path_of,
     text_name,
 )
+from enginehouse.wire.usage import Usage
 
 OFFSET = 1_700_000_000.0
 ANSWERED = Record(
@@ -49,6 +50,8 @@ ANSWERED = Record(
     bytes_in=1204,
     bytes_out=35210,
     stream=True,
+    usage=Usage(2500, 320, 2400),
+    warm=0.9567,
 )
 #: What clients might put into a name to break a line, a parser or a terminal.
 HOSTILE = [
@@ -107,6 +110,10 @@ def test_a_json_line_has_these_fields_in_this_order_and_no_others() -> None:
         ("bytes_in", 1204),
         ("bytes_out", 35210),
         ("stream", True),
+        ("tokens_in", 2500),
+        ("tokens_out", 320),
+        ("tokens_cached", 2400),
+        ("warm", 0.95),
     ]
 
 
@@ -118,21 +125,26 @@ def test_the_page_about_the_log_explains_every_field_in_order() -> None:
 def test_a_text_line_begins_with_what_is_looked_at_first() -> None:
     assert text_line() == (
         "2023-11-14T22:30:00.812Z 200     812.4ms POST /v1/chat/completions model=Qwen/Qwen3-8B service=engine-1"
-        " answered -- attempts=1 queue=12.5ms first=95.2ms in=1204 out=35210 stream client=192.0.2.7"
-        " id=req-0a1b2c3d4e5f-1\n"
+        " answered -- attempts=1 queue=12.5ms first=95.2ms in=1204 out=35210 stream"
+        " tokens=2500+320 cached=2400 warm=95% client=192.0.2.7 id=req-0a1b2c3d4e5f-1\n"
     )
 
 
 def test_what_there_was_none_of_is_null_or_empty_in_json_and_a_dash_in_text() -> None:
-    nothing: dict[str, Any] = {"first_byte": 0.0, "model": "", "service": "", "status": 0, "stream": False}
+    nothing: dict[str, Any] = {
+        "first_byte": 0.0, "model": "", "service": "", "status": 0, "stream": False, "usage": None, "warm": -1.0,
+    }  # fmt: skip
     line = json_line(**nothing)
     assert (line["first_byte_ms"], line["model"], line["service"], line["status"], line["stream"]) == (
         None, "", "", 0, False,
     )  # fmt: skip
+    assert [line[name] for name in ("tokens_in", "tokens_out", "tokens_cached", "warm")] == [None] * 4
     assert " 000 " in text_line(**nothing)
     assert " model=- service=- " in text_line(**nothing)
     assert " first=- " in text_line(**nothing)
-    assert " stream" not in text_line(**nothing)
+    for field in (" stream", "tokens=", "cached=", "warm="):
+        assert field not in text_line(**nothing)
+    assert " tokens=3+1 warm=0% " in text_line(usage=Usage(3, 1, None), warm=0.0)
 
 
 @pytest.mark.parametrize("outcome", Outcome)
@@ -237,6 +249,7 @@ def test_no_line_is_longer_than_what_a_pipe_takes_at_once(lines: Lines) -> None:
     entry = ANSWERED._replace(
         id=b'"' * 128, client="😀" * 64, method=b"\xff" * 32, target=b"/" + b"\xff" * 70000, model="😀" * 1000,
         service="s" * 128, outcome=longest, attempts=5, bytes_in=1 << 62, bytes_out=1 << 62, begun=-1e9, queued=1e9,
+        usage=Usage(1 << 40, 1 << 40, 1 << 40),
     )  # fmt: skip
     assert len(lines.encode([entry], OFFSET)) <= MAX_LINE
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from enginehouse.core.outcome import Outcome
 from enginehouse.data.request import Request
+from enginehouse.wire.usage import Usage
 
 if TYPE_CHECKING:
     from enginehouse.data.plan import Plan
@@ -26,6 +27,8 @@ def entry(
     status: int,
     sent: int,
     stream: bool,
+    usage: Usage | None,
+    warm: float,
 ) -> Entry:
     """A request for which a service was looked for. `times`: ended, first byte (0.0: none), monotonic
     seconds; and for how many it waited."""
@@ -47,6 +50,8 @@ def entry(
         len(request.body),
         sent,
         stream,
+        usage,
+        warm,
     )
 
 
@@ -71,4 +76,6 @@ def refused(request: Request, request_id: bytes, ended: float, outcome: Outcome,
         len(request.body),
         sent,
         False,
+        None,
+        -1.0,
     )

@@ -16,6 +16,7 @@ from enginehouse.data.access_log import BATCH
 from enginehouse.data.continuing import keeps
 from enginehouse.data.held import HeldError
 from enginehouse.data.log_entries import entry
+from enginehouse.data.prefill import warm_share
 from enginehouse.data.relay import Relay, whole_answer
 from enginehouse.data.replay import Replay
 from enginehouse.data.request import Request
@@ -44,6 +45,7 @@ class Reply:
         "_conn",
         "_plan",
         "_request",
+        "_usage",
         "_wants_usage",
         "_whole",
         "_worker",
@@ -67,6 +69,7 @@ class Reply:
         """Bytes of the body of an answer that was passed on at once."""
         self._body = b""
         """That body, where something is looked for in it."""
+        self._usage: Usage | None = None
         self._wants_usage = plan.route.generates and (plan.ask.prompt is not None or worker.access_log.is_on)
 
     @property
@@ -151,11 +154,15 @@ class Reply:
             self.relay.end()
 
     def usage(self) -> Usage | None:
-        """How many tokens it took, if the engine has told at the end of its answer."""
-        relay = self.relay
-        if relay is not None and relay.tail is not None:
-            return usage(relay.tail.last(), relay.tail.first)
-        return usage(self._body[-TAIL:]) if self._body else None
+        """How many tokens it took, if the engine has told at the end of its answer. For when it is over."""
+        if self._wants_usage:
+            self._wants_usage = False
+            relay = self.relay
+            if relay is not None and relay.tail is not None:
+                self._usage = usage(relay.tail.last(), relay.tail.first)
+            elif self._body:
+                self._usage = usage(self._body[-TAIL:])
+        return self._usage
 
     def look_for_id(self, service: Service) -> None:
         """Where the engine has made an id that later requests may name, all workers hear of it."""
@@ -174,6 +181,7 @@ class Reply:
         sent = self.relay.sent if self.relay is not None else max(self._whole, 0)
         stream = head is not None and head.is_event_stream
         times = now, self.first_byte, waited
-        log.add(entry(self._request, self._plan, times, service, attempts, outcome, status, sent, stream))
+        warm, took = warm_share(choice, self._plan.ask.prompt), self.usage()
+        log.add(entry(self._request, self._plan, times, service, attempts, outcome, status, sent, stream, took, warm))
         if len(log.waiting) >= BATCH:
             log.flush(now)

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from enginehouse.core.outcome import Outcome
+from enginehouse.wire.usage import Usage
 
 T = TypeVar("T")
 
@@ -68,11 +69,16 @@ class Record(NamedTuple):
     """Bytes of the answer's body."""
     stream: bool
     """Whether the answer was an event stream."""
+    usage: Usage | None
+    """Tokens that it took, where the engine told."""
+    warm: float
+    """The part of the prompt that was thought to be in the service's cache; negative where nobody looked."""
 
 
 #: `Record` without its class: what the hot path makes.
 Entry = tuple[
-    float, float, float, float, bytes, str, bytes, bytes, str, str, int, Outcome, int, int, int, bool
+    float, float, float, float, bytes, str, bytes, bytes, str, str, int, Outcome, int, int, int, bool,
+    Usage | None, float,
 ]  # fmt: skip
 
 
@@ -106,6 +112,10 @@ class _Line(msgspec.Struct, gc=False):
     bytes_in: int
     bytes_out: int
     stream: bool
+    tokens_in: int | None
+    tokens_out: int | None
+    tokens_cached: int | None
+    warm: float | None
 
 
 class _Dropped(msgspec.Struct):
@@ -145,10 +155,14 @@ class JsonLines:
                     bytes_in,
                     bytes_out,
                     stream,
+                    usage.prompt if usage is not None else None,
+                    usage.completion if usage is not None else None,
+                    usage.cached if usage is not None else None,
+                    int(warm * 100) / 100 if warm >= 0 else None,
                 )
                 for (
                     begun, ended, first_byte, queued, id, client, method, target, model, service,
-                    status, outcome, attempts, bytes_in, bytes_out, stream,
+                    status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm,
                 ) in entries
             ]
         )  # fmt: skip
@@ -172,14 +186,15 @@ class TextLines:
 
     def _line(self, entry: Entry, offset: float) -> str:
         begun, ended, first_byte, queued, id, client, method, target, model, service = entry[:10]
-        status, outcome, attempts, bytes_in, bytes_out, stream = entry[10:]
+        status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm = entry[10:]
         names = self._names
         first = f"{(first_byte - begun) * 1000:.1f}ms" if first_byte else "-"
         return (
             f"{self._times[int((ended + offset) * 1000)]} {status:03d} {(ended - begun) * 1000:9.1f}ms"
             f" {names[method]} {self._paths[target]} model={names[model]} service={names[service]}"
             f" {outcome.value} {outcome.termination} attempts={attempts} queue={queued * 1000:.1f}ms first={first}"
-            f" in={bytes_in} out={bytes_out}{' stream' if stream else ''} client={names[client]} id={text_name(id)}\n"
+            f" in={bytes_in} out={bytes_out}{' stream' if stream else ''}{_tokens(usage, warm)}"
+            f" client={names[client]} id={text_name(id)}\n"
         )
 
     def dropped(self, count: int, wall: float) -> bytes:
@@ -187,6 +202,13 @@ class TextLines:
         return (
             f"{self._times[int(wall * 1000)]} dropped {count} lines: they came faster than they were written\n".encode()
         )
+
+
+def _tokens(usage: Usage | None, warm: float) -> str:
+    """What is known of the prompt, with a blank before."""
+    took = f" tokens={usage.prompt}+{usage.completion}" if usage is not None else ""
+    cached = f" cached={usage.cached}" if usage is not None and usage.cached is not None else ""
+    return took + cached + (f" warm={int(warm * 100)}%" if warm >= 0 else "")
 
 
 class Forms(dict[str | bytes, T]):
