@@ -1,4 +1,4 @@
-"""Asking a running part for JSON, as `status`, `drain` and `up` do.
+"""Asking a running part for JSON, as `status`, `drain`, `replay` and `up` do.
 
 Owns one bounded request. May not live here: what the answers mean to people.
 """
@@ -28,6 +28,21 @@ def put(url: str, path: str, body: Mapping[str, Any], token: str, timeout: float
     """PUT an object, with a bearer token ("" for none): status and JSON of the answer. Raises `NoAnswerError`."""
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
     return _exchange(url, "PUT", path, json.dumps(body).encode(), headers, timeout)
+
+
+def models(url: str, key: str, timeout: float) -> list[str] | None:
+    """The models that an OpenAI API (its URL, as `http://host/v1`) lists; None where it has no such list.
+
+    Raises `NoAnswerError`, also where the key ("" for none) is refused.
+    """
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    status, answer = _exchange(url, "GET", "/models", None, headers, timeout)
+    if status in (401, 403):
+        raise NoAnswerError(f"{url} refuses {'the key' if key else 'requests without a key'} (status {status})")
+    try:
+        return [str(each["id"]) for each in answer["data"]] if status == 200 else None
+    except (TypeError, KeyError):
+        return None
 
 
 def _exchange(

@@ -33,7 +33,10 @@ PARTS = {
     "babysitter": Command("serve", "start one engine and keep it alive"),
     "sim": Command("serve", "a simulated engine, for trying and testing"),
 }
-COMMANDS = HOUSE | PARTS
+TOOLS = {
+    "replay": Command("replay", "play a trace against any OpenAI endpoint, and see what its clients would feel"),
+}
+COMMANDS = HOUSE | PARTS | TOOLS
 
 HELP = """Enginehouse: one address for a house full of inference engines.
 
@@ -46,6 +49,9 @@ A whole house:
 
 Its parts, one by one:
 {parts}
+
+For any fleet:
+{tools}
 
 Start with `enginehouse demo`, or with a file of your own, say house.toml:
 
@@ -109,8 +115,9 @@ def version() -> str:
 
 def help_text() -> str:
     """The general help."""
-    house, parts = ("\n".join(f"  {name:<12}{c.summary}" for name, c in group.items()) for group in (HOUSE, PARTS))
-    return HELP.format(house=house, parts=parts)
+    groups = (HOUSE, PARTS, TOOLS)
+    house, parts, tools = ("\n".join(f"  {name:<12}{c.summary}" for name, c in group.items()) for group in groups)
+    return HELP.format(house=house, parts=parts, tools=tools)
 
 
 def _unknown(name: str) -> int:

@@ -1,21 +1,23 @@
 """A replay from a trace to its calls: what can be chosen, and everything put together.
 
-Owns `Options`. May not live here: files, terminals and the environment (`cli.replay`), figures.
+Owns `Options`. May not live here: terminals and the environment (`cli.replay`), figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Final
 
+from enginehouse.replay import traces, workloads
 from enginehouse.replay.asking import CHAT, Asking, target
 from enginehouse.replay.client import Client
 from enginehouse.replay.player import Player
 from enginehouse.replay.schedule import faster, jittered
 from enginehouse.replay.text import BYTES_PER_TOKEN, Texts
-from enginehouse.replay.traces import Trace
+from enginehouse.replay.traces import BLOCK_TOKENS, Trace
 
 SERVICE_HEADER: Final = "x-enginehouse-service"
 
@@ -47,6 +49,13 @@ class Options:
     bytes_per_token: float = BYTES_PER_TOKEN
     salt: str = ""
     """Changes all texts, so that nothing of them is in any cache."""
+
+
+def load(words: str, seed: int = 1, block_tokens: int = BLOCK_TOKENS) -> Trace:
+    """The whole trace of a file, or of a load that is made up (`agents:sessions=64`). Raises `TraceError`."""
+    path = Path(words)
+    made = None if path.is_file() else workloads.ordered(words)
+    return workloads.make(made, Random(seed), block_tokens) if made else traces.read(path, block_tokens)
 
 
 def shaped(trace: Trace, options: Options) -> Trace:
