@@ -13,10 +13,14 @@ STEP: Final = 0.1
 #: Less than so many tokens are computed in hardly more time than the engine takes for anything: they show no rate.
 LEAST_TOKENS: Final = 1000
 #: Bounds of what is believed: tokens a second (a CPU with a small model … several accelerators), bytes for each token.
-RATES: Final = (20.0, 1_000_000.0)
-TOKEN_BYTES: Final = (0.5, 32.0)
+#: Each bound by itself: mypyc 2.4 does not set a constant that is a tuple of floats.
+LEAST_RATE: Final = 20.0
+MOST_RATE: Final = 1_000_000.0
+LEAST_BYTES: Final = 0.5
+MOST_BYTES: Final = 32.0
 #: How far from what its KV cache should hold a service may be.
-ROOMS: Final = (1.0 / 16.0, 4.0)
+LEAST_ROOM: Final = 1.0 / 16.0
+MOST_ROOM: Final = 4.0
 #: Part of a prompt that must have been expected to be warm for its absence to be strange.
 EXPECTED: Final = 0.5
 
@@ -25,13 +29,13 @@ def rate_after(rate: float, uncached: int, seconds: float) -> float:
     """Tokens a second, after so many were computed in so long by an engine that had nothing else to do."""
     if uncached < LEAST_TOKENS or seconds <= 0:
         return rate
-    seen = min(max(uncached / seconds, RATES[0]), RATES[1])
+    seen = min(max(uncached / seconds, LEAST_RATE), MOST_RATE)
     return rate + STEP * (seen - rate)
 
 
 def token_bytes_after(token_bytes: float, size: int, tokens: int) -> float:
     """Bytes for each token, after a prompt of `size` bytes had so many tokens."""
-    seen = min(max(size / tokens, TOKEN_BYTES[0]), TOKEN_BYTES[1])
+    seen = min(max(size / tokens, LEAST_BYTES), MOST_BYTES)
     return token_bytes + STEP * (seen - token_bytes)
 
 
@@ -42,7 +46,7 @@ def room_after(room: float, age: float, warm: bool) -> float:
     """
     if warm == (age < 1.0):
         return room
-    return min(max(room * (1.0 + STEP * (min(age, 2.0) - 1.0)), ROOMS[0]), ROOMS[1])
+    return min(max(room * (1.0 + STEP * (min(age, 2.0) - 1.0)), LEAST_ROOM), MOST_ROOM)
 
 
 def doubtful(share: float, expected: float) -> bool:
