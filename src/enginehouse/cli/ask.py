@@ -1,4 +1,4 @@
-"""Asking a running part for JSON, as `status`, `drain`, `replay` and `up` do.
+"""Asking a running part for JSON, as `status`, `explain`, `drain`, `up` and `replay` do.
 
 Owns one bounded request. May not live here: what the answers mean to people.
 """
@@ -43,6 +43,11 @@ def models(url: str, key: str, timeout: float) -> list[str] | None:
         return [str(each["id"]) for each in answer["data"]] if status == 200 else None
     except (TypeError, KeyError):
         return None
+
+
+def send(url: str, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Any:
+    """Any request with any body: the JSON of the answer, whatever its status. Raises `NoAnswerError`."""
+    return _exchange(url, method, path, body or None, headers, timeout)[1]
 
 
 def _exchange(

@@ -23,6 +23,7 @@ HOUSE = {
     "up": Command("up", "start a whole house on this machine from one file"),
     "check": Command("check", "validate files and say what to change before anything is started"),
     "status": Command("status", "services, models, health and requests of a running house"),
+    "explain": Command("explain", "which service would get a request, at what cost, and why"),
     "drain": Command("drain", "let a service finish what it has, and send it nothing new"),
     "reload": Command("reload", "have a running router read its settings again; no request is lost"),
     "demo": Command("demo", "a house with small real models, or with simulated ones"),
