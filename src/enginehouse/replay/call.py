@@ -19,8 +19,10 @@ TAIL: Final = 4096
 """Bytes at the end of an answer that are looked at; a last event with usage takes about 500."""
 HEAD: Final = 1 << 20
 """Bytes without a token after which the first one is no longer looked for."""
-KEPT: Final = 64 << 20
-"""Bytes of an answer that a session goes on with, at most."""
+PIECES: Final = 64
+"""Pieces of an answer after which all but its tail is forgotten."""
+KEPT: Final = 1 << 17
+"""The same where a session goes on with the answer: more is no answer that anybody asked for."""
 ERROR: Final = 4096
 
 
@@ -49,7 +51,7 @@ class _Delta(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -73,7 +75,6 @@ class Call:
         "_keeps",
         "_pieces",
         "_stream",
-        "_tail",
         "attempts",
         "cached",
         "completion",
@@ -113,8 +114,7 @@ class Call:
         self._stream = False
         self._keeps = keeps
         self._pieces: list[bytes] = []
-        """Before the first token: what has come. After it: everything, where the answer is kept."""
-        self._tail = b""
+        """Up to the first token, or where the answer is kept: all that has come. Else the last of it."""
         self._error = b""
 
     def begun(self, status: int, stream: bool, now: float) -> None:
@@ -129,12 +129,16 @@ class Call:
             self._error = (self._error + data)[:ERROR]
             return
         self.events += data.count(b"data:")
-        self._tail = data[-TAIL:] if len(data) >= TAIL else (self._tail + data)[-TAIL:]
+        self._pieces.append(data)
         if not self.first:
-            self._pieces.append(data)
             self._look_for_a_token(now)
-        elif self._keeps:
-            self._pieces.append(data)
+        elif len(self._pieces) > (KEPT if self._keeps else PIECES):
+            self._pieces = [self._tail]
+
+    @property
+    def _tail(self) -> bytes:
+        """The last that has come."""
+        return b"".join(self._pieces)[-TAIL:]
 
     @property
     def done(self) -> bool:
@@ -143,10 +147,11 @@ class Call:
 
     def whole(self, now: float) -> None:
         """The answer has ended as HTTP's rules have it."""
-        if told := usage(self._tail):
+        tail = self._tail
+        if told := usage(tail):
             self.prompt, self.completion = told.prompt, told.completion
             self.cached = -1 if told.cached is None else told.cached
-        last = map(_event, _lines(self._tail))
+        last = map(_event, _lines(tail))
         failed = next((event.error for event in last if event and event.error is not None), None)
         if self.status in REJECTS:
             self.over(Ending.REJECTED, now, f"{self.status} {_code(self._error)}".rstrip())
@@ -166,7 +171,7 @@ class Call:
         self.ending, self.detail, self.end = ending, detail, now
         if not self._keeps or ending is not Ending.ANSWERED:
             self._pieces.clear()
-        self._tail = self._error = b""
+        self._error = b""
 
     def again(self) -> None:
         """It is asked anew: nothing had come."""
@@ -183,14 +188,12 @@ class Call:
         )
 
     def _look_for_a_token(self, now: float) -> None:
-        """See whether what has come holds text, and forget it then, unless the answer is kept."""
+        """See whether what has come holds text."""
         seen = b"".join(self._pieces)
         self._pieces = [seen]
         ended = max(seen.rfind(b"\n"), seen.rfind(b"\r"))
         if len(seen) > HEAD or any(map(_speaks, _lines(seen[: ended + 1]))):
             self.first = now
-            if not self._keeps:
-                self._pieces = []
 
 
 def _lines(data: bytes) -> list[bytes]:

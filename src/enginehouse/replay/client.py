@@ -10,6 +10,7 @@ clock read for each read of a socket.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable
 from time import perf_counter
@@ -237,4 +238,6 @@ def _words(error: BaseException | None) -> str:
     """What the system said, without addresses, so that equal errors count as one."""
     if isinstance(error, TimeoutError):
         return "no connection in time"
+    if isinstance(error, ConnectionError) and error.errno:  # asyncio puts the address into what it says
+        return os.strerror(error.errno)
     return str(getattr(error, "strerror", None) or error or "")[:80]

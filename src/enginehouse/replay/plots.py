@@ -14,7 +14,7 @@ from enginehouse.replay.call import Call, Ending
 from enginehouse.replay.figures import Figures, Service, percentile, ttft
 from enginehouse.replay.player import Player
 from enginehouse.replay.run import Options
-from enginehouse.replay.scales import Scale, logarithmic, rounded
+from enginehouse.replay.scales import Scale, linear, logarithmic, rounded
 from enginehouse.replay.svg import PAD, SMALL, TEXT, WIDTH
 from enginehouse.replay.table import seconds
 
@@ -66,12 +66,13 @@ def distribution(title: str, ordered: Sequence[float], objective: float) -> str:
     for place, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99")):
         value = percentile(ordered, place)
         x, y = across(value), up(place)
-        end = x > (LEFT + RIGHT) / 2
-        parts.append(svg.mark(0, x, y, "ours"))
         words = f"{name} {seconds(value)}"
-        parts.append(
-            svg.text(x + (-10 if end else 10), y + (16 if not end else -8), words, "ink", SMALL, "end" if end else "")
-        )
+        parts.append(svg.mark(0, x, y, "ours"))
+        ends = x + 14 + svg.text_width(words, SMALL)
+        if ends < RIGHT and not x < at < ends:  # below the curve, else above it
+            parts.append(svg.text(x + 10, y + 16, words, "ink", SMALL))
+        else:
+            parts.append(svg.text(x - 10, y - 8, words, "ink", SMALL, "end"))
     return svg.document("Time to first token", f"Distribution over {title}.", HEIGHT, parts)
 
 
@@ -86,7 +87,7 @@ def timeline(title: str, player: Player, answered: Sequence[Call], scale: float)
     low = [(at, percentile(values, 0.5)) for at, values in spans]
     high = [(at, percentile(values, 0.9)) for at, values in spans]
     running = _running(player, length)
-    across = rounded(length * scale, LEFT, RIGHT)
+    across = linear(length * scale, LEFT, RIGHT)
     split = TOP + (BOTTOM - TOP) * 0.62
     upper = logarithmic([value for _, value in [*low, *high]], split, TOP, FLOOR)
     lower = rounded(max(running), BOTTOM, split + 30)
@@ -117,10 +118,10 @@ def timeline(title: str, player: Player, answered: Sequence[Call], scale: float)
 def balance(title: str, services: Sequence[Service]) -> str:
     """Two bars for each service: requests, and prompt tokens computed. The line is the mean."""
     shown = services[:ROWS]
-    name_room = 130.0
+    name_room = min(max(svg.text_width(service.name, SMALL) for service in shown) + 14, 190.0)
     half = (WIDTH - 2 * PAD - name_room - 24) / 2
     height = TOP + 20 + ROW * len(shown) + (28 if len(services) > len(shown) else 10)
-    parts = _head("Balance", f"{title}, by service; the line is the mean")
+    parts = _head("Balance", f"{title}; dashed: the mean")
     columns = (
         ("requests", [service.requests for service in services]),
         ("prompt tokens computed", [service.computed for service in services]),
@@ -133,11 +134,11 @@ def balance(title: str, services: Sequence[Service]) -> str:
         for at, value in enumerate(values[: len(shown)]):
             y = TOP + 20 + ROW * at
             parts.append(svg.rect(start, y - 1, scale(value) - start, 16, "ours"))
-            parts.append(svg.text(scale(value) + 6, y + 12, f"{value:,}", "ink", SMALL))
+            parts.append(svg.text(start + half, y + 12, f"{value:,}", "ink", SMALL, "end"))
         mean = scale(sum(values) / len(values))
         parts.append(svg.path([(mean, TOP + 12), (mean, TOP + 16 + ROW * len(shown))], "mark", 1.5, "5 4"))
     for at, service in enumerate(shown):
-        parts.append(svg.text(PAD, TOP + 32 + ROW * at, svg.clipped(service.name, name_room - 10, TEXT)))
+        parts.append(svg.text(PAD, TOP + 32 + ROW * at, _ending(service.name, name_room - 10), size=SMALL))
     if len(services) > len(shown):
         more = f"and {len(services) - len(shown)} more"
         parts.append(svg.text(PAD, height - 12, more, "soft", SMALL))
@@ -185,3 +186,12 @@ def _running(player: Player, length: float) -> list[float]:
         for at in range(max(0, int(begin / width)), min(SPANS - 1, int(end / width)) + 1):
             busy[at] += max(0.0, min(end, (at + 1) * width) - max(begin, at * width)) / width
     return busy
+
+
+def _ending(name: str, room: float) -> str:
+    """The name, or an ellipsis and its end, in which the names of services differ."""
+    if svg.text_width(name, SMALL) <= room:
+        return name
+    while name and svg.text_width(f"…{name}", SMALL) > room:
+        name = name[1:]
+    return f"…{name}"
