@@ -151,14 +151,46 @@ async def test_whatever_generates_has_a_prompt(path: str, body: dict[str, Any]) 
 
 
 async def test_what_generates_nothing_and_what_another_policy_chooses_for_has_none() -> None:
-    async with rig(Engine("a", answering())) as house:
+    async with rig(Engine("a", answering()), Engine("b", answering())) as house:
         for _ in range(2):
             answer = await house.ask(post(json.dumps({"model": "m", "input": TEXT}).encode(), "/v1/embeddings"))
-            assert reason(answer) == "only"
+            assert reason(answer) == "least_load"
     async with rig(Engine("a", answering()), Engine("b", answering()), policy="least_load") as house:
         for _ in range(2):
             assert reason(await house.ask(request())) == "least_load"
             assert warm(house, 0) == warm(house, 1) == 0
+
+
+async def test_a_session_has_a_home_whatever_is_warm_elsewhere() -> None:
+    async with rig(*(Engine(name, answering()) for name in "abcd")) as house:
+        warm_at = (await house.ask(request())).header("x-enginehouse-service")
+        homes = {}
+        for number in range(12):
+            answer = await house.ask(request(extra=b"X-Session-Id: %d\r\n" % number))
+            assert reason(answer).split()[0] == "session"
+            homes[number] = answer.header("x-enginehouse-service")
+        assert set(homes.values()) != {warm_at}
+        for number, home in homes.items():
+            answer = await house.ask(request("short", extra=b"x-session-id: %d\r\n" % number))
+            assert answer.header("x-enginehouse-service") == home
+
+
+async def test_a_request_may_name_the_policy_that_chooses_for_it_where_that_is_allowed() -> None:
+    named = b"X-Enginehouse-Policy: Round_Robin\r\n"
+    async with rig(Engine("a", answering()), Engine("b", answering()), allow_policy_header=True) as house:
+        answers = [await house.ask(request(extra=named)) for _ in range(4)]
+        assert {reason(answer) for answer in answers} == {"round_robin"}
+        assert [len(engine.calls) for engine in house.engines] == [2, 2]
+        assert reason(await house.ask(request())) == "prefix 0%", "what others choose is not looked at"
+        refused = await house.ask(request(extra=b"x-enginehouse-policy: fastest\r\n"))
+        assert refused.status == 400
+        assert b"least_load" in refused.body, "it says which there are"
+    async with rig(Engine("a", answering()), Engine("b", answering()), policy="random") as house:
+        assert reason(await house.ask(request(extra=named))) == "random"
+    engines = (Engine("a", answering()), Engine("b", answering()))
+    async with rig(*engines, policy="random", allow_policy_header=True) as house:
+        assert reason(await house.ask(request(extra=b"x-enginehouse-policy: prefix\r\n"))) == "prefix 0%"
+        assert warm(house, 0) + warm(house, 1) > 0
 
 
 async def test_another_worker_knows_at_once_what_is_warm_and_what_is_queued() -> None:

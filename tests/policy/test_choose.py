@@ -5,24 +5,25 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from enginehouse.core.ask import Ask
+from enginehouse.core.config.router import Policy
 from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
 from enginehouse.policy.affinity import digest, home
-from enginehouse.policy.choose import CHOOSERS, Busy, Choice, LoadView, Refusal, choose
+from enginehouse.policy.choose import Busy, Choice, LoadView, Refusal, choose
 from enginehouse.policy.line import line_at, line_for
 from enginehouse.policy.table import MANY, Table
 from tests.policy.fleets import eject, service, services, shared, table, view
 
 NOW = 100.0
-POLICIES = sorted(CHOOSERS)
+POLICIES = sorted(get_args(Policy))
 
 
 def ask_for(
@@ -256,7 +257,7 @@ def test_only_candidates_are_chosen(
         return
     assert isinstance(choice, Choice)
     assert choice.service.name in allowed
-    reasons = {"only"} if len(allowed) == 1 else {"session" if session else policy}
+    reasons = {"only"} if len(allowed) == 1 else {"session" if session else policy.replace("prefix", "least_load")}
     assert choice.reason in reasons
 
 

@@ -78,6 +78,13 @@ def test_a_prompt_cache_key_goes_before_the_address() -> None:
     assert session_key("", "abc", "", b"") == "default:prompt_cache:abc"
 
 
+def test_the_header_x_session_id_is_a_key_where_there_is_no_prompt_cache_key() -> None:
+    assert session_key("m", "", "1.2.3.4", b"ua", b"s-1") == "m:session:s-1"
+    assert session_key("m", "abc", "", b"", b"s-1") == "m:prompt_cache:abc"
+    assert session_key("m", "s-1", "", b"") != session_key("m", "", "", b"", b"s-1")
+    assert len(session_key("m", "", "", b"", b"\xff" * 100_000)) < 200
+
+
 def test_a_believed_address_and_the_user_agent_make_a_key() -> None:
     digest = sha256(b"1.2.3.4" + b"curl/8").hexdigest()[:16]
     assert session_key("m", "", "1.2.3.4", b"curl/8") == f"m:ip:{digest}"

@@ -65,7 +65,8 @@ Same shape; `param` names the field at fault.
 
 REASON: Final = (
     "why this service: the policy's name, `only` (no other could), `session` (affinity), `remembered` (it made the id "
-    "that the path names), `-` if none was chosen"
+    "that the path names), `-` if none was chosen; where the policy is `prefix`, followed by the part of the prompt "
+    "that it is thought to have in its cache: `prefix 87%`"
 )
 HEADERS: Final = [
     (

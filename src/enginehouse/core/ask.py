@@ -26,7 +26,7 @@ class Prompt:
 class Ask:
     """One request as the policy sees it."""
 
-    __slots__ = ("cache_type", "model", "prompt", "remembered", "session")
+    __slots__ = ("cache_type", "model", "policy", "prompt", "remembered", "session")
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Ask:
         remembered: int = -1,
         cache_type: str = "",
         prompt: Prompt | None = None,
+        policy: str = "",
     ) -> None:
         self.model = model
         """Model name after aliases; "" where the request names none."""
@@ -46,3 +47,5 @@ class Ask:
         """Preferred `cache_type` by size, "" where no service carries one or the request has no text."""
         self.prompt = prompt
         """None where the request has none (a file), or none that is worth finding again (an embedding)."""
+        self.policy = policy
+        """The policy that the request asks for; "" for that of its model."""

@@ -109,8 +109,9 @@ def choose(
             if entry.capped and not _with_room((keeper,), view):
                 return Busy(line_at(keeper), Refusal(Outcome.QUEUE_FULL, ask.model))
             return _alone(keeper, "remembered", entry, ask, view)
-    if entry.policy == "prefix" and ask.prompt is not None:
-        return _warmest(table, entry, ask, ask.prompt, tried, view, now, turn, rng)
+    policy, prompt = policy_of(ask, entry), ask.prompt
+    if policy == "prefix" and prompt is not None:
+        return _warmest(table, entry, ask, prompt, tried, view, now, turn, rng)
     if ask.session:
         return _at_home(table, entry, ask, tried, view, now, rng)
     many = len(entry.services) > MANY
@@ -125,12 +126,18 @@ def choose(
         rotation = found
     else:
         rotation = [found[index] for index in smooth(tuple([s.weight for s in found]))]
-    return Choice(CHOOSERS[entry.policy](found, rotation, view.loads, turn, rng), entry.policy)
+    return Choice(CHOOSERS[policy](found, rotation, view.loads, turn, rng), policy)
+
+
+def policy_of(ask: Ask, entry: Entry) -> str:
+    """Which policy chooses: `prefix` where there is no prompt is `least_load`."""
+    policy = ask.policy or entry.policy
+    return "least_load" if policy == "prefix" and ask.prompt is None else policy
 
 
 def _alone(service: Service, reason: str, entry: Entry, ask: Ask, view: LoadView) -> Choice:
     """No other one comes into question; what it is to compute counts all the same."""
-    if entry.policy != "prefix" or ask.prompt is None:
+    if ask.prompt is None or policy_of(ask, entry) != "prefix":
         return Choice(service, reason)
     return Choice(service, reason, score(ask.prompt, service, view.loads, view.queued, view.index, entry.mean))
 
@@ -312,8 +319,8 @@ def random(
     return rotation[int(rng.random() * len(rotation))]
 
 
+#: All but `prefix`, which looks at more (`policy_of`).
 CHOOSERS: dict[str, Chooser] = {
-    "prefix": least_load,  # a request with a prompt never gets here
     "round_robin": round_robin,
     "least_load": least_load,
     "two_choices": two_choices,

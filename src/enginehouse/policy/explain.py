@@ -18,7 +18,7 @@ from enginehouse.core.shared import Shared
 from enginehouse.policy.admission import cap_of
 from enginehouse.policy.affinity import SHARDS, digest
 from enginehouse.policy.candidates import part_of
-from enginehouse.policy.choose import Busy, Choice, LoadView, Refusal, choose, open_to
+from enginehouse.policy.choose import Busy, Choice, LoadView, Refusal, choose, open_to, policy_of
 from enginehouse.policy.line import anybody_in, lonely
 from enginehouse.policy.prefix import NEAR, NEAR_PART, PIN, Scored, rank
 from enginehouse.policy.table import Entry, Table
@@ -52,7 +52,7 @@ class Explanation(NamedTuple):
     model: str
     """After aliases; "" where the request names none."""
     policy: str
-    """Of the model."""
+    """What chooses: the model's, or the one that the request asks for."""
     result: Choice | Busy | Refusal
     """As a worker would find it; where turns or chance decide, one of the possible ones."""
     says: str
@@ -81,7 +81,8 @@ class _Question:
         self._now = now
         self._kept = False
         """Only the service that made the id which the request names can answer."""
-        self._by_cost = entry.policy == "prefix" and ask.prompt is not None
+        self._policy = policy_of(ask, entry)
+        self._by_cost = self._policy == "prefix"
 
     def answer(self) -> Explanation:
         """The whole explanation."""
@@ -105,7 +106,7 @@ class _Question:
         ]
         judged.sort(key=lambda one: (one.bar != "", -one.share, one.score.cost if one.score else 0.0, one.service.name))
         sentence = _waits(behind) if isinstance(result, Busy) else _says(result, judged)
-        return Explanation(ask.model, entry.policy, result, sentence, tuple(judged))
+        return Explanation(ask.model, self._policy, result, sentence, tuple(judged))
 
     def _candidates(self, result: Choice | Busy | Refusal) -> Sequence[Service]:
         """Those among whom it is chosen, the ones that have just come back included."""

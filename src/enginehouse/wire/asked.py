@@ -6,10 +6,10 @@ itself, the head for the engine (`data.intake`), the choice (`policy`).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
 
 from enginehouse.core.ask import Ask, Prompt
-from enginehouse.core.config.router import RouterConfig
+from enginehouse.core.config.router import Policy, RouterConfig
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
 from enginehouse.policy.chunks import ENDS, chunks, seed_of
@@ -22,6 +22,7 @@ from enginehouse.wire.peek import peek, text_bytes
 from enginehouse.wire.prompt import PromptMembers, text_of
 from enginehouse.wire.request_head import RequestHead
 
+_POLICIES: Final = get_args(Policy)
 # Members of an enumeration are looked up by name each time; these are on the way of every request.
 _JSON: Final = Where.JSON
 
@@ -48,13 +49,18 @@ def read_ask(
         (realtime_model, "", "", None) if realtime_model else _read_names(config, route, head, body)
     )
     entry = table.models.get(named) if named else table.everyone
-    model, policy = (entry.model, entry.policy) if entry is not None else (named, "")
+    model, usual = (entry.model, entry.policy) if entry is not None else (named, "")
+    asked = _policy(head.policy) if head.policy and config.allow_policy_header else ""
+    generates = members is not None and route.generates and (asked or usual) == "prefix"
     ask = Ask(
         model,
-        forwarded.session_key(model, key, client, head.user_agent) if key or client else "",
+        forwarded.session_key(model, key, client, head.user_agent, head.session)
+        if key or client or head.session
+        else "",
         recall(shared, table, made_id) if made_id else -1,
         _cache_type(config, route, body) if table.has_cache_types else "",
-        _prompt(members, model) if members is not None and route.generates and policy == "prefix" else None,
+        _prompt(members, model) if generates and members is not None else None,
+        asked,
     )
     return named, ask
 
@@ -79,6 +85,14 @@ def _read_names(config: RouterConfig, route: Route, head: RequestHead, body: byt
     if not names[0] and route.strict and config.require_model:
         raise Unreadable(Outcome.MODEL_MISSING, "", "model")
     return names
+
+
+def _policy(header: bytes) -> str:
+    """A policy that there is. Raises `Unreadable` (BAD_REQUEST) for another name."""
+    policy = header.decode("latin-1").lower()
+    if policy not in _POLICIES:
+        raise Unreadable(Outcome.BAD_REQUEST, f"x-enginehouse-policy may be {', '.join(_POLICIES)}.")
+    return policy
 
 
 def _form_model(content_type: bytes, body: bytes, strict: bool) -> str:

@@ -75,12 +75,17 @@ def _networks(trusted: tuple[str, ...]) -> tuple[_Network, ...]:
     return tuple(ipaddress.ip_network(block, strict=False) for block in trusted)
 
 
-def session_key(model: str, prompt_cache_key: str, client: str, user_agent: bytes) -> str:
-    """The affinity key of CONTRACTS 1.2, "" where nothing pins the request. `client` is what `client_address` found."""
-    if prompt_cache_key:
-        if len(prompt_cache_key) > _MAX_KEY:
-            prompt_cache_key = sha256(prompt_cache_key.encode("utf-8", "surrogatepass")).hexdigest()
-        return f"{model or 'default'}:prompt_cache:{prompt_cache_key}"
+def session_key(model: str, prompt_cache_key: str, client: str, user_agent: bytes, session: bytes = b"") -> str:
+    """The affinity key of CONTRACTS 1.2, "" where nothing pins the request.
+
+    `session`: the header x-session-id, which counts less than `prompt_cache_key` and more than the address. `client` is
+    what `client_address` found.
+    """
+    if prompt_cache_key or session:
+        kind, key = ("prompt_cache", prompt_cache_key) if prompt_cache_key else ("session", session.decode("latin-1"))
+        if len(key) > _MAX_KEY:
+            key = sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{model or 'default'}:{kind}:{key}"
     if client:
         return f"{model or 'default'}:ip:{sha256(client.encode() + user_agent).hexdigest()[:16]}"
     return ""

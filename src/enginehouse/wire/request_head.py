@@ -31,6 +31,8 @@ _READ: Final = frozenset(
         b"upgrade",
         b"sec-websocket-key",
         b"sec-websocket-protocol",
+        b"x-session-id",
+        b"x-enginehouse-policy",
     )
 )
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -53,9 +55,11 @@ class RequestHead:
         "keep_alive",
         "length",
         "method",
+        "policy",
         "protocols",
         "request_id",
         "route",
+        "session",
         "target",
         "transfer_encodings",
         "upgrade",
@@ -85,6 +89,10 @@ class RequestHead:
         self.request_id = b""
         """The client's own id, where it is fit to be passed on."""
         self.user_agent = b""
+        self.session = b""
+        """Requests that name the same are one conversation (x-session-id)."""
+        self.policy = b""
+        """By which the client wants its service to be chosen (x-enginehouse-policy)."""
         self.websocket_key = b""
         self.route: Route | None = None
         """What the request line means; noted by whoever asks first."""
@@ -132,6 +140,10 @@ class RequestHead:
             self.upgrade = value
         elif name == b"sec-websocket-key":
             self.websocket_key = value
+        elif name == b"x-session-id":
+            self.session = value
+        elif name == b"x-enginehouse-policy":
+            self.policy = value
         else:
             self.protocols.append(value)
 
