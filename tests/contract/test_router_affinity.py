@@ -30,7 +30,7 @@ def test_a_key_goes_to_the_same_service_in_every_process_and_leaving_moves_only_
         first = by_key(router, keys)
         assert set(first.values()) == {"a", "b", "c"}
         assert by_key(router, keys) == first
-        assert router.chat(prompt_cache_key="k").header("x-enginehouse-reason") == "session"
+        assert router.chat(prompt_cache_key="k").header("x-enginehouse-reason").split()[0] == "session"
     with running(tmp_path / "two", items[::-1]) as router:
         router.until_healthy("a", "b", "c")
         assert by_key(router, keys) == first

@@ -17,6 +17,7 @@ from enginehouse.core.ask import Prompt
 from enginehouse.core.fleet import Service
 from enginehouse.policy.affinity import PRIME, home
 from enginehouse.policy.prefix_index import PrefixIndex, uncached
+from enginehouse.policy.spread import smooth
 
 #: Seconds that each running request delays another one, for every `STEP_TOKENS` that this one computes and once more.
 PER_REQUEST: Final = 0.010
@@ -90,7 +91,8 @@ def pick(
 
     `loads`, `queued`: requests in flight, and tokens to be computed. `mean`: of the weights of all services of the
     model, 0 where all weigh the same. `key`: `affinity.digest` of the session, 0 for none. The cheapest gets it; a
-    session's home may cost more; of those that cost as much, the home of what not all of them have.
+    session's home may cost more; of those that cost as much, the home of what not all of them have. Prompts too short
+    to be found again take turns by weight.
     """
     hashes, ends, size = prompt.chunks, prompt.ends, prompt.size
     costs: list[float] = []
@@ -122,7 +124,10 @@ def pick(
     if len(tied) == 1:
         return tied[0], "prefix"
     apart = apart_at(hashes, min(depths))
-    return home(apart, tied) if apart else tied[turn % len(tied)], "prefix"
+    if apart:
+        return home(apart, tied), "prefix"
+    order = smooth(tuple([service.weight for service in tied]))
+    return tied[order[turn % len(order)]], "prefix"
 
 
 def apart_at(hashes: Sequence[int], common: int) -> int:
