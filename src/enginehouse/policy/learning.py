@@ -18,6 +18,10 @@ LEAST_RATE: Final = 20.0
 MOST_RATE: Final = 1_000_000.0
 LEAST_BYTES: Final = 0.5
 MOST_BYTES: Final = 32.0
+#: The same for what a service keeps, upwards and downwards. Believing too much costs little: who comes back to where he
+#: was finds at worst nothing, as anywhere else. And what is no longer believed to be warm is hardly ever tried again.
+MORE: Final = 0.2
+LESS: Final = 0.01
 #: How far from what its KV cache should hold a service may be.
 LEAST_ROOM: Final = 1.0 / 16.0
 MOST_ROOM: Final = 4.0
@@ -34,9 +38,12 @@ def rate_after(rate: float, uncached: int, seconds: float) -> float:
 
 
 def token_bytes_after(token_bytes: float, size: int, tokens: int) -> float:
-    """Bytes for each token, after a prompt of `size` bytes had so many tokens."""
+    """Bytes for each token, after a prompt of `size` bytes had so many tokens.
+
+    Short prompts are mostly what their template adds, and matter little: they teach in proportion.
+    """
     seen = min(max(size / tokens, LEAST_BYTES), MOST_BYTES)
-    return token_bytes + STEP * (seen - token_bytes)
+    return token_bytes + STEP * min(1.0, tokens / LEAST_TOKENS) * (seen - token_bytes)
 
 
 def room_after(room: float, age: float, warm: bool) -> float:
@@ -46,7 +53,8 @@ def room_after(room: float, age: float, warm: bool) -> float:
     """
     if warm == (age < 1.0):
         return room
-    return min(max(room * (1.0 + STEP * (min(age, 2.0) - 1.0)), LEAST_ROOM), MOST_ROOM)
+    step = MORE if warm else LESS
+    return min(max(room * (1.0 + step * (min(age, 2.0) - 1.0)), LEAST_ROOM), MOST_ROOM)
 
 
 def doubtful(share: float, expected: float) -> bool:

@@ -52,7 +52,7 @@ _LONG: Final = 1 << 28
 class Touch:
     """What giving a prompt to a service changed, and what was expected of it: to be undone, or learned from."""
 
-    __slots__ = ("age", "changed", "idle", "known", "matched", "service", "size", "uncached", "waited")
+    __slots__ = ("age", "changed", "idle", "known", "matched", "seconds", "service", "size", "uncached", "waited")
 
     def __init__(self, service: Service, size: int) -> None:
         self.service = service
@@ -70,6 +70,8 @@ class Touch:
         """KiB of other prompts that the service was still to compute."""
         self.idle = False
         """It had nothing else to do."""
+        self.seconds = 0.0
+        """How long its first byte took; 0 while none came."""
         self.changed: list[int] = []
         """Places in the table, each with the word that stood there before and the one that was put there."""
 
@@ -196,7 +198,7 @@ class PrefixIndex:
         token_bytes = figures.token_bytes
         touch = Touch(service, prompt.size)
         depth = self._depth(base, hashes, clock - span) if clock else 0
-        known = self._depth(base, hashes, 0) if clock else 0
+        known = self._depth(base, hashes, clock - _LONG) if clock else 0
         touch.matched = ends[depth - 1] if depth else 0
         touch.known = ends[known - 1] if known else 0
         touch.age = clock - self._time(base, hashes[known - 1]) if known else 0
@@ -219,32 +221,34 @@ class PrefixIndex:
     def undo(self, touch: Touch) -> None:
         """The service never got it. What the clock has moved on stays: it is a time like any other."""
         changed, words = touch.changed, self._words
-        for at in range(0, len(changed), 3):
+        for at in range(len(changed) - 3, -1, -3):
             if words[changed[at]] == changed[at + 2]:
                 words[changed[at]] = changed[at + 1]
         touch.changed = []
 
     def forget(self, service: Service) -> None:
         """Nothing is warm there any more."""
-        self._clocks[service.slot] += _LONG
-        self._doubts[service.slot] = 0
+        slot = service.slot
+        if self._clocks[slot]:  # else nobody has written to the service's words yet: they do not exist
+            self._clocks[slot] += _LONG
+        self._doubts[slot] = 0
 
     # -- what an answer teaches ----------------------------------------------------------------------------------------
 
     def answered(self, touch: Touch, seconds: float) -> None:
         """The first byte came so long after the request was sent."""
-        if touch.idle:
-            slot = touch.service.slot
-            self._rates[slot] = rate_after(self._rates[slot] or RATE, touch.uncached, seconds)
-            self._figures[slot] = None
+        touch.seconds = seconds
 
     def learn(self, touch: Touch, tokens: int, cached: int = -1) -> None:
         """What the engine says at the end: tokens of the prompt, and how many of them it had already; -1: not said."""
         service, slot = touch.service, touch.service.slot
-        if tokens <= 0:
+        if tokens <= 0 or self._owners[slot] != service.generation:
             return
         self._token_bytes[slot] = token_bytes_after(self._token_bytes[slot] or TOKEN_BYTES, touch.size, tokens)
         self._figures[slot] = None
+        if touch.idle and touch.seconds:
+            computed = tokens - cached if cached >= 0 else touch.uncached if not touch.matched else 0
+            self._rates[slot] = rate_after(self._rates[slot] or RATE, computed, touch.seconds)
         if cached < 0 or not touch.known or touch.age <= touch.waited:
             return
         share = cached / tokens
