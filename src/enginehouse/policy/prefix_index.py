@@ -71,7 +71,7 @@ class Touch:
         self.idle = False
         """It had nothing else to do."""
         self.seconds = 0.0
-        """How long its first byte took; 0 while none came."""
+        """How long its first byte took, where the end will tell what was computed in that time; else 0."""
         self.changed: list[int] = []
         """Places in the table, each with the word that stood there before and the one that was put there."""
 
@@ -237,7 +237,18 @@ class PrefixIndex:
 
     def answered(self, touch: Touch, seconds: float) -> None:
         """The first byte came so long after the request was sent."""
-        touch.seconds = seconds
+        if not touch.idle:
+            return  # what came before it took a part of that
+        if touch.matched:
+            touch.seconds = seconds
+        else:
+            self._computed(touch.service, touch.uncached, seconds)
+
+    def _computed(self, service: Service, tokens: int, seconds: float) -> None:
+        slot = service.slot
+        if self._owners[slot] == service.generation:
+            self._rates[slot] = rate_after(self._rates[slot] or RATE, tokens, seconds)
+            self._figures[slot] = None
 
     def learn(self, touch: Touch, tokens: int, cached: int = -1) -> None:
         """What the engine says at the end: tokens of the prompt, and how many of them it had already; -1: not said."""
@@ -246,9 +257,8 @@ class PrefixIndex:
             return
         self._token_bytes[slot] = token_bytes_after(self._token_bytes[slot] or TOKEN_BYTES, touch.size, tokens)
         self._figures[slot] = None
-        if touch.idle and touch.seconds:
-            computed = tokens - cached if cached >= 0 else touch.uncached if not touch.matched else 0
-            self._rates[slot] = rate_after(self._rates[slot] or RATE, computed, touch.seconds)
+        if touch.seconds and cached >= 0:
+            self._computed(service, tokens - cached, touch.seconds)
         if cached < 0 or not touch.known or touch.age <= touch.waited:
             return
         share = cached / tokens
