@@ -199,3 +199,30 @@ async def test_a_real_engine_model_tells_the_prefixes_that_it_found_in_its_cache
     assert {call.ending for call in done.calls} == {Ending.ANSWERED}
     assert done.calls[0].cached == 0
     assert all(1400 <= call.cached <= 1540 for call in done.calls[1:])
+
+
+@pytest.mark.parametrize(
+    ("fault", "ending"),
+    [
+        ("status:code=500", Ending.STATUS),
+        ("status:code=429", Ending.REJECTED),
+        ("reset:after=3", Ending.LOST),
+        ("close:after=3", Ending.LOST),
+        ("reset:after=-1", Ending.LOST),
+        ("truncated_chunk:after=3", Ending.LOST),
+        ("end:after=3", Ending.TRUNCATED),
+        ("error_event:after=3", Ending.BROKEN),
+        ("garbage", Ending.FRAMING),
+        ("until_close", Ending.ANSWERED),
+        ("trailers", Ending.ANSWERED),
+        ("informational:code=103", Ending.ANSWERED),
+        ("split:bytes=7", Ending.ANSWERED),
+    ],
+)
+async def test_whatever_an_engine_does_each_call_ends_as_what_it_was(fault: str, ending: Ending) -> None:
+    engine = await serve(SimConfig(tokens=100, faults=(fault,)))
+    try:
+        done = await played(f"{engine.url}/v1", make(Unique(requests=6, rate=1000, input=50, output=20), Random(1)))
+    finally:
+        await engine.stop()
+    assert [call.ending for call in done.calls] == [ending] * 6

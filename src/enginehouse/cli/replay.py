@@ -27,6 +27,10 @@ TIMEOUT: Final = 10.0
 MODELS_SHOWN: Final = 8
 
 
+class _Problem(Exception):
+    """Why it cannot be played, and what to do instead."""
+
+
 def replay(arguments: list[str]) -> int:
     """Play a trace against any OpenAI endpoint, and report times, goodput, hit share and balance."""
     parser = replay_parser()
@@ -46,10 +50,8 @@ def replay(arguments: list[str]) -> int:
         chosen = _chosen(given)
         _begin(trace, chosen)
         played, stopped = _play(trace, chosen, given.quiet)
-    except (TraceError, TargetError) as error:
+    except (TraceError, TargetError, UnreachableError, _Problem) as error:
         fail(parser.prog, str(error))
-    except (UnreachableError, ask.NoAnswerError) as error:
-        fail(parser.prog, f"{error}\nIs the address right, and is somebody listening there?")
     except OSError as error:
         fail(parser.prog, f"{error.filename} cannot be written: {error.strerror}")
     told = _figures(played, chosen, given)
@@ -69,7 +71,9 @@ def _chosen(given: argparse.Namespace) -> Options:
     from enginehouse.replay.run import Options
 
     target(given.url)  # before anything is asked there
-    key = os.environ.get(KEY, "")
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise _Problem(f"${KEY} is no key: it holds what cannot stand in a header")
     return Options(
         url=given.url,
         model=_model(given, key),
@@ -91,19 +95,23 @@ def _chosen(given: argparse.Namespace) -> Options:
 
 
 def _model(given: argparse.Namespace, key: str) -> str:
-    """The model to ask for, which the API has if it says what it has. Raises `NoAnswerError`."""
+    """The model to ask for, which the API has if it says what it has."""
     try:
         there = ask.models(given.url, key, TIMEOUT)
     except ask.NoAnswerError as error:
         more = f"; a key goes into ${KEY}" if "refuses" in str(error) else ""
-        raise ask.NoAnswerError(f"{error}{more}") from None
+        raise _Problem(f"{error}{more}") from None
     model = str(given.model)
-    listed = ", ".join((there or [])[:MODELS_SHOWN]) + (", …" if len(there or []) > MODELS_SHOWN else "")
-    if model and there and model not in there:
-        raise ask.NoAnswerError(f"{given.url} has no model {model}{nearest(model, there)}: it has {listed}")
-    if not model and (not there or len(there) > 1):
-        raise ask.NoAnswerError(f"which model? --model NAME; {given.url} has {listed or 'not said which there are'}")
-    return model or (there or [""])[0]
+    if not there:
+        if not model:
+            raise _Problem(f"{given.url} does not say which models it has: --model NAME")
+        return model
+    listed = ", ".join(there[:MODELS_SHOWN]) + (", …" if len(there) > MODELS_SHOWN else "")
+    if not model and len(there) > 1:
+        raise _Problem(f"which model? {given.url} has {listed}: --model NAME")
+    if model and model not in there:
+        raise _Problem(f"{given.url} has no model {model}{nearest(model, there)}: it has {listed}")
+    return model or there[0]
 
 
 def _write(trace: Trace, given: argparse.Namespace) -> int:

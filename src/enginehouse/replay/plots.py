@@ -6,7 +6,7 @@ All times are model time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from enginehouse.replay import svg
@@ -52,7 +52,7 @@ def distribution(title: str, ordered: Sequence[float], objective: float) -> str:
     across = logarithmic([*ordered, objective], LEFT, RIGHT, FLOOR)
     up = Scale(0, 1, BOTTOM, TOP)
     parts = _head("Time to first token", f"part of {title}")
-    parts += _across(across) + _up(up, [0, 0.25, 0.5, 0.75, 1], "{:.0%}")
+    parts += _across(across, 8, seconds) + _up(up, [0, 0.25, 0.5, 0.75, 1], "{:.0%}")
     at = across(objective)
     parts.append(svg.path([(at, TOP), (at, BOTTOM)], "mark", 1.5, "5 4"))
     late = at > (LEFT + RIGHT) / 2
@@ -92,9 +92,7 @@ def timeline(title: str, player: Player, answered: Sequence[Call], scale: float)
     upper = logarithmic([value for _, value in [*low, *high]], split, TOP, FLOOR)
     lower = rounded(max(running), BOTTOM, split + 30)
     parts = _head("Time to first token, over time", title)
-    for tick in across.ticks(6):
-        parts.append(svg.path([(across(tick), TOP), (across(tick), BOTTOM)], "grid"))
-        parts.append(svg.text(across(tick), BOTTOM + 18, f"{tick:g}", "soft", SMALL, "middle"))
+    parts += _across(across, 6, "{:g}".format)
     parts.append(svg.text(RIGHT, BOTTOM + 38, "seconds of model time", "soft", SMALL, "end"))
     for tick in upper.ticks(4):
         parts += _tick(upper(tick), seconds(tick))
@@ -160,12 +158,16 @@ def _head(title: str, subtitle: str) -> list[str]:
     ]
 
 
-def _across(scale: Scale) -> list[str]:
-    """A grid and labels for an axis of seconds."""
-    parts = []
-    for tick in scale.ticks(8):
+def _across(scale: Scale, most: int, write: Callable[[float], str]) -> list[str]:
+    """A grid and labels for the axis at the bottom; labels that would touch the one before are left out."""
+    parts, free = [], 0.0
+    for tick in scale.ticks(most):
         parts.append(svg.path([(scale(tick), TOP), (scale(tick), BOTTOM)], "grid"))
-        parts.append(svg.text(scale(tick), BOTTOM + 18, seconds(tick), "soft", SMALL, "middle"))
+        half = svg.text_width(write(tick), SMALL) / 2
+        x = min(scale(tick), WIDTH - 6 - half)
+        if x - half >= free:
+            parts.append(svg.text(x, BOTTOM + 18, write(tick), "soft", SMALL, "middle"))
+            free = x + half + 8
     return parts
 
 

@@ -20,7 +20,7 @@ SERVICES_SHOWN: Final = 32
 def seconds(value: float) -> str:
     """`12.3 s`, `812 ms`, `0.42 ms`: three digits that count."""
     if value >= 1:
-        return f"{value:.0f} s" if value >= 100 else f"{value:.3g} s"
+        return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
     return f"{value * 1000:.0f} ms" if value >= 0.1 else f"{value * 1000:.3g} ms"
 
 
