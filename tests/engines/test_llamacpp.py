@@ -14,6 +14,7 @@ import anthropic
 import openai
 import pytest
 
+from enginehouse.control.kv_cache import from_props
 from enginehouse.engines.llamacpp import main
 from tests.e2e.engines import EngineProcess, LlamaFactory, llama_arguments
 from tests.sim import raw
@@ -114,7 +115,9 @@ def test_metrics_and_slots_are_served_when_asked_for(llama_engine: LlamaFactory)
     engine = llama_engine("tiny", "watched", metrics=True, slots=True, parallel=2, ctx_size=1024)
     assert engine.request("GET", "/metrics")[0] == 200
     assert len(engine.request("GET", "/slots")[1]) == 2
-    assert engine.request("GET", "/props")[1]["default_generation_settings"]["n_ctx"] == 512
+    props = engine.request("GET", "/props")[1]
+    assert props["default_generation_settings"]["n_ctx"] == 512
+    assert from_props(json.dumps(props).encode()) == 1024, "what the router takes for the size of its KV cache"
 
 
 @pytest.mark.parametrize("source", ["flag", "file", "environment"])
