@@ -65,6 +65,14 @@ def test_sessions_keep_their_turns_and_what_lies_between_them(tmp_path: Path) ->
     assert trace.sessions[1] == Session(0.5, (Turn(513, 9, (1, 2)), Turn(4, 5, (3,), 1.5)))
 
 
+def test_the_example_of_the_documentation_is_a_trace(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "replay.md").read_text(encoding="utf-8")
+    example = "".join(f"{line}\n" for line in page.splitlines() if line.startswith('{"timestamp"'))
+    trace = read(written(tmp_path, example))
+    assert [len(session.turns) for session in trace.sessions] == [2, 1]
+    assert trace.sessions[0].turns[0].blocks[0] == trace.sessions[1].turns[0].blocks[0]
+
+
 def test_the_first_requests_are_those_of_the_sessions_that_begin_first(tmp_path: Path) -> None:
     trace = read(written(tmp_path, SESSIONS))
     assert trace.first(2).sessions == [trace.sessions[0], Session(0.5, trace.sessions[1].turns[:1])]

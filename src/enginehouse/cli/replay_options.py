@@ -11,15 +11,24 @@ import re
 from typing import Final
 
 from enginehouse.cli.parser import Parser
+from enginehouse.replay.workloads import KINDS
 
 KEY: Final = "ENGINEHOUSE_REPLAY_API_KEY"
-EPILOG = f"""TRACE is a file, or a load that is made up:
+
+
+def _made_up() -> str:
+    """The loads that can be ordered, with what is taken where nothing else is."""
+    return "\n".join(
+        f"  {name}[:{','.join(f'{field}={value:g}' for field, value in kind._field_defaults.items())}]"
+        for name, kind in KINDS.items()
+    )
+
+
+EPILOG: Final = f"""TRACE is a file, or a load that is made up:
   Mooncake   JSON lines with timestamp (ms), input_length, output_length, hash_ids (blocks of 512 tokens)
   Azure      CSV with TIMESTAMP,ContextTokens,GeneratedTokens; nothing is shared
   sessions   JSON lines with timestamp (ms) and turns, each with input_length, output_length, hash_ids and delay (ms)
-  agents[:sessions=128,turns=8,rate=1,groups=4,system=2048,first=1024,input=512,output=192,delay=1]
-  hot[:requests=1500,rate=10,share=0.8,prefix=8192,input=512,output=128]
-  unique[:requests=1500,rate=5,input=2048,output=192]
+{_made_up()}
 
 An API key is read from ${KEY}, so that it stands in no list of processes.
 

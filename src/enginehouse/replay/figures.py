@@ -18,8 +18,8 @@ from enginehouse.replay.call import Call, Ending
 
 #: The figures are void where the client itself was late by more than these shares of what it measured, and by more than
 #: these seconds of wall time: in the mean, and at the 99th percentile.
-LATE_MEAN: Final = (0.05, 0.001)
-LATE_P99: Final = (0.20, 0.010)
+LATE_MEAN: Final = (0.05, 0.002)
+LATE_P99: Final = (0.20, 0.020)
 
 
 @dataclass(frozen=True)
