@@ -18,7 +18,9 @@ _TAG = re.compile(rb"(?i)\r\nx-fuzz: *(\d{%d})\r\n" % DIGITS)
 #: Of engines' administration, none of which the router's configuration opens.
 _ADMIN: Final = frozenset(b"/sleep /wake_up /shutdown /reset_prefix_cache /load_lora_adapter /pause".split())
 #: What the router asks engines by itself.
-PROBED: Final = frozenset((b"/health", b"/v1/models", b"/models"))
+PROBED: Final = frozenset(
+    (b"/health", b"/v1/models", b"/models", b"/metrics", b"/server_info", b"/get_server_info", b"/props")
+)
 _HOPS: Final = frozenset(
     (b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"trailer", b"http2-settings", b"expect")
 )

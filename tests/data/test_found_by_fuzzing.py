@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from tests.data.rig import Call, Engine, post, rig
+from tests.data.rig import Call, Engine, post, rig, until
+from tests.data.test_websocket import echo, exactly, frame, handshake
 from tests.data.world import ERROR, LAST, REQUESTS, SSE, WORD, World, chunk, settled
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: house\r\nConnection: %b\r\n\r\n"
@@ -157,4 +158,36 @@ async def test_an_answer_with_a_status_that_is_none_is_a_bad_response(
         answer = await house.ask(post())
         assert answer.status == 502
         assert b"its status is " + status in answer.body
+    assert caplog.text == ""
+
+
+async def test_garbage_behind_a_head_that_ended_its_attempt_ends_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A second end of the attempt met a request that waited in the line: a bug was logged."""
+    free = asyncio.Event()
+
+    async def refuses(call: Call) -> None:
+        await call.send(b"HTTP/1.1 426 Upgrade Required\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n")
+
+    async def works(call: Call) -> None:
+        if b"websocket" in call.head.lower():
+            await echo(call)
+        else:
+            await free.wait()
+            await call.answer()
+
+    engines = Engine("a", refuses, models=("m",)), Engine("b", works, models=("m", "other"))
+    async with rig(*engines, service_capacity=1) as house:
+        busy = asyncio.ensure_future(house.ask(post(b'{"model":"other"}')))
+        await until(lambda: bool(house.engines[1].calls))
+        client = await house.client()
+        await client.send(handshake("/v1/realtime"))
+        await client.read_head()
+        first = frame({"type": "session.update", "session": {"model": "m"}})
+        await client.send(first)
+        await until(lambda: bool(house.engines[0].calls) and bool(house.worker.room.waiting))
+        free.set()
+        await exactly(client, b"b:" + first)
+        assert (await busy).status == 200
     assert caplog.text == ""

@@ -206,16 +206,19 @@ class EngineConn:
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            holder.answer_upgraded(data[upgrade.args[0] :])
+            if self.holder is holder:
+                holder.answer_upgraded(data[upgrade.args[0] :])
             return
         except httptools.HttpParserCallbackError:
             raise
         except httptools.HttpParserError as error:
+            if self.holder is not holder:
+                return  # the head alone ended the attempt
             if not self._complete:
                 holder.answer_broke(Outcome.BAD_RESPONSE, str(error))
                 return
             self._surplus = True
-            if self._framing is _LENGTH and self.holder is holder:
+            if self._framing is _LENGTH:
                 # No other answer follows, so this one is longer than it says: as it stands it may be cut short.
                 holder.answer_broke(Outcome.BAD_RESPONSE, "it sent more than its Content-Length announced")
                 return
