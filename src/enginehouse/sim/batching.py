@@ -60,6 +60,7 @@ class EngineModel:
         self._clock = 0.0  # when the planned run begins
         self._planned = 0  # its steps; 0: nothing to do
         self._until = 0.0  # its end
+        self._pace = 1.0  # how slow it is, whatever is said meanwhile
 
     # asking
 
@@ -145,7 +146,7 @@ class EngineModel:
         while self._planned and self._until < now:
             self._end_run()
         if not self._planned:
-            self._clock = max(self._clock, now)
+            self._clock = now
 
     def _cut(self, now: float) -> None:
         """End the planned run with the step that is in progress."""
@@ -171,7 +172,7 @@ class EngineModel:
     def _end_after(self, steps: int) -> float:
         """When `steps` steps of the planned run have ended, answers growing only."""
         seconds = self.constants.step.decode(steps, self._growing.count, self._growing.context)
-        return self._clock + seconds * self.slowness
+        return self._clock + seconds * self._pace
 
     def _end_run(self) -> None:
         """The planned run is over: answers have grown, prompts are computed, whoever asked is told; plan the next."""
@@ -197,6 +198,7 @@ class EngineModel:
         """Decide what the next run does: one step with prompts in it, or as many as possible without."""
         limits, growing = self.constants, self._growing
         self._planned = 0
+        self._pace = self.slowness
         made_room = growing.count > 0 and self._make_room()
         budget = limits.chunk - growing.count
         self._chunks = []
@@ -212,9 +214,8 @@ class EngineModel:
             read += self._give(request, budget)
             budget -= self._chunks[-1]
         if prefill := sum(self._chunks):
-            beginning = len(self._chunks) - self._chunks.count(0)
-            seconds = limits.step.mixed(prefill, beginning, read, growing.count, growing.context)
-            self._planned, self._until = 1, self._clock + seconds * self.slowness
+            seconds = limits.step.mixed(prefill, len(self._chunks), read, growing.count, growing.context)
+            self._planned, self._until = 1, self._clock + seconds * self._pace
         elif growing.count:
             # Who gave way may come back in the step after that: so it is one.
             self._planned = 1 if made_room else growing.that_fit(growing.until_due(), self.cache.free)
