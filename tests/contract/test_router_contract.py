@@ -204,7 +204,7 @@ def test_an_answer_says_who_gave_it_after_how_many_attempts_and_why(router: Rout
     assert answer.header("x-enginehouse-reason") == "only"
     assert answer.header("x-enginehouse-queue-ms") == "0"
     assert float(answer.header("x-enginehouse-overhead-ms")) >= 0
-    assert router.chat("m").header("x-enginehouse-reason") == "prefix 0%"
+    assert router.chat("m").header("x-enginehouse-reason") == "least_load"
 
 
 ANSWERS = [

@@ -212,15 +212,7 @@ class EngineConn:
         except httptools.HttpParserCallbackError:
             raise
         except httptools.HttpParserError as error:
-            if self.holder is not holder:
-                return  # the head alone ended the attempt
-            if not self._complete:
-                holder.answer_broke(Outcome.BAD_RESPONSE, str(error))
-                return
-            self._surplus = True
-            if self._framing is _LENGTH:
-                # No other answer follows, so this one is longer than it says: as it stands it may be cut short.
-                holder.answer_broke(Outcome.BAD_RESPONSE, "it sent more than its Content-Length announced")
+            if self._nonsense(holder, str(error)):
                 return
         finally:
             self._read = b""
@@ -234,6 +226,20 @@ class EngineConn:
                 return
         if self.holder is holder and not (self._in_head and not self._complete):
             holder.answer_read(self._complete)
+
+    def _nonsense(self, holder: Holder, error: str) -> bool:
+        """Something is no HTTP: it breaks the answer, or is surplus behind it. True: there is nothing left to tell."""
+        if self.holder is not holder:
+            return True  # the head alone ended the attempt
+        if not self._complete:
+            holder.answer_broke(Outcome.BAD_RESPONSE, error)
+            return True
+        self._surplus = True
+        if self._framing is _LENGTH:
+            # No other answer follows, so this one is longer than it says: as it stands it may be cut short.
+            holder.answer_broke(Outcome.BAD_RESPONSE, "it sent more than its Content-Length announced")
+            return True
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """An end of file ends an answer without length, and breaks every other one."""
