@@ -15,12 +15,12 @@ from tempfile import TemporaryDirectory
 import uvloop
 
 from bench.chaos import real
-from bench.chaos.results import Results
 from bench.chaos.run import NAMES, REAL_NAMES, Runner
 from bench.chaos.stage import BABYSITTER, PACE, ROUTER
 from bench.common import install
 from bench.common.machine import ROOT
 from bench.common.processes import BenchError, adopt_orphans
+from bench.common.results import Results
 
 #: Where the results lie that the documentation shows.
 PUBLISHED = ROOT / "bench" / "results"
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         settings["router"] = {**ROUTER, **real.PATIENT}
     else:
         settings["simulated engine"] = PACE
-    results = Results(out, bench, settings)
+    results = Results(out, bench, settings, ("src", "bench/chaos", "bench/common"))
     install.SCRATCH.mkdir(exist_ok=True)
     try:
         with TemporaryDirectory(dir=install.SCRATCH, prefix="chaos-") as scratch:

@@ -15,12 +15,12 @@ from typing import Any
 from bench.chaos import asks, overload, real, row
 from bench.chaos.asks import Ask, Expected
 from bench.chaos.cases import BY_NAME, Case
-from bench.chaos.results import Results
 from bench.chaos.row import Work
 from bench.chaos.stage import MODEL, TOKENS, Engine, Stage, simulated
 from bench.common.machine import portable
 from bench.common.plan import Progress, words
 from bench.common.processes import BenchError, Processes
+from bench.common.results import Results
 
 #: Every row by name, in the order of the table; those with real engines.
 NAMES = (*BY_NAME, overload.NAME)

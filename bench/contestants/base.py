@@ -84,7 +84,8 @@ def until_it_answers(started: Started, models: Sequence[str], seconds: float) ->
     """Until it served some requests in a row, over these models. Raises `BenchError`."""
     deadline = time.monotonic() + seconds
     served, last = 0, "nothing"
-    body = {model: b'{"model":"%b","messages":[{"role":"user","content":"hi"}]}' % model.encode() for model in models}
+    hi = b'{"model":"%b","messages":[{"role":"user","content":"hi"}],"max_tokens":1}'
+    body = {model: hi % model.encode() for model in models}
     while served < _READY:
         started.process.require_alive()
         last = _ask(started.port, body[models[served % len(models)]])

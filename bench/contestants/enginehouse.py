@@ -35,7 +35,7 @@ class Enginehouse:
 
     counted = "all processes below the started one: supervisor, control and workers"
     patience = 1
-    routing = "by the model in the body, in turn among the services that serve it"
+    routing = "by the model in the body, among the services that serve it by `policy` (`prefix` unless configured)"
 
     def __init__(self, name: str, environment: str, made_by: str = "", more: str = "") -> None:
         self.name = name

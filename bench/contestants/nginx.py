@@ -21,6 +21,7 @@ http {{
     access_log access.log bench buffer=64k flush=1s;
     keepalive_requests 1000000000;
     upstream engines {{
+        {balance}
 {servers}
         keepalive 1024;
         keepalive_requests 1000000000;
@@ -48,12 +49,14 @@ class Nginx:
 
     counted = "all processes below the started one: master and workers"
     patience = 1
-    routing = "in turn, whatever the model"
 
-    def __init__(self, name: str, body_memory: str = "") -> None:
-        """`body_memory`: `client_body_buffer_size`, "" for the default of 16k, beyond which bodies go to a file."""
+    def __init__(self, name: str, body_memory: str = "", balance: str = "") -> None:
+        """`body_memory`: `client_body_buffer_size`, "" for the default of 16k, beyond which bodies go to a file.
+        `balance`: the directive of its method, "" for turns."""
         self.name = name
+        self.routing = f"{balance or 'in turn'}, whatever the model"
         self._body_memory = body_memory
+        self._balance = balance
 
     def install(self) -> None:
         """From Debian."""
@@ -77,6 +80,7 @@ class Nginx:
         text = _CONFIG.format(
             base=affinity + base(job.workers),
             paths=temporary_paths(),
+            balance=f"{self._balance};" if self._balance else "",
             servers="\n".join(f"        server {service.host}:{service.port};" for service in job.services),
             port=port,
             extra="\n            ".join(extra),

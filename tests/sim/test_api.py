@@ -165,6 +165,18 @@ async def test_rerank_puts_the_document_with_the_query_first(sim: SimProcess) ->
     assert (status, [each["index"] for each in answer["results"]]) == (200, [1])
 
 
+async def test_render_tells_a_prompts_tokens_as_vllm_does_before_it_is_asked(sim: SimProcess) -> None:
+    def rendered(text: str) -> list[int]:
+        body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+        tokens: list[int] = sim.request("POST", "/v1/chat/completions/render", body)[1]["token_ids"]
+        return tokens
+
+    one, other = rendered("a" * 400), rendered("a" * 400 + "b" * 40)
+    assert other[: len(one) - 1] == one[:-1]
+    assert len(other) == len(one) + 10
+    assert all(0 <= token < 1 << 17 for token in other)
+
+
 async def test_tokenize_counts(sim: SimProcess) -> None:
     assert sim.request("POST", "/tokenize", {"model": "m", "prompt": "abcdefgh"})[1]["count"] == 2
     assert sim.request("POST", "/tokenize", {"content": "abcd"})[1]["tokens"] == [int.from_bytes(b"abcd", "big")]

@@ -150,6 +150,7 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/metrics"): _metrics,
     ("POST", "/v1/embeddings"): _task(tasks.embeddings),
     ("POST", "/tokenize"): _task(tasks.tokenize),
+    **{("POST", f"{path}/render"): _task(tasks.render) for path in ("/v1/chat/completions", "/v1/completions")},
     ("POST", "/v1/audio/transcriptions"): _task(tasks.transcription),
     ("POST", "/v1/audio/translations"): _task(tasks.transcription),
 }

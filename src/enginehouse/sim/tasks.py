@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import struct
+import sys
 from hashlib import blake2b, sha256
 from typing import Any, Protocol
 
 import msgspec
 
+from enginehouse.sim import asks
 from enginehouse.sim.asks import prompt_text
 from enginehouse.sim.model import count_tokens
 from enginehouse.sim.request import Request
@@ -20,6 +22,8 @@ from enginehouse.sim.state import Sim
 
 DIMENSIONS = 8
 MAX_DIMENSIONS = 4096
+TOKEN_MASK = struct.pack("=I", 0x1FFFF)
+"""Of the four bytes of a token, those that are its number."""
 
 
 class BadRequest(Exception):
@@ -103,6 +107,18 @@ def tokenize(sim: Sim, request: Request) -> tuple[str, bytes]:
     data = (ask.prompt or ask.content or "").encode("utf-8", "surrogatepass")
     tokens = [int.from_bytes(data[at : at + 4], "big") for at in range(0, len(data), 4)]
     answer = {"count": len(tokens), "max_model_len": sim.config.context, "tokens": tokens, "engine": sim.name}
+    return ask.model, dump(answer)
+
+
+def render(sim: Sim, request: Request) -> tuple[str, bytes]:
+    """`…/render`, where vLLM tells routers which tokens a prompt would be: four bytes each, as a number of 17 bits."""
+    ask = asks.read(request.path.removesuffix("/render"), request.body, sim.llama_style)
+    data = ask.prompt.encode("utf-8", "surrogatepass")
+    whole = len(data) // 4 * 4
+    # One number of all of them, and one operation: routers ask this of every engine for every prompt.
+    masked = int.from_bytes(data[:whole], sys.byteorder) & int.from_bytes(TOKEN_MASK * (whole // 4), sys.byteorder)
+    tokens = memoryview(masked.to_bytes(whole, sys.byteorder)).cast("I").tolist()
+    answer = {"request_id": sim.new_id("render-"), "model": ask.model, "token_ids": tokens}
     return ask.model, dump(answer)
 
 

@@ -1,6 +1,6 @@
-"""The file of results of the failure lab.
+"""A file of results: what the machine is, what was set, and rows as they come.
 
-Owns its shape (`schema` 1) and writing it. May not live here: rendering.
+Owns the shape that benches have in common (`schema` 1) and writing it. May not live here: what a row is, rendering.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,14 @@ SCHEMA = 1
 class Results:
     """Rows as they come; the file is complete in itself after each `add`."""
 
-    def __init__(self, path: Path, name: str, settings: Mapping[str, object]) -> None:
-        """`name`: `chaos`, or `chaos-real`."""
+    def __init__(
+        self, path: Path, name: str, settings: Mapping[str, object], places: Sequence[str], rows: str = "rows"
+    ) -> None:
+        """`name` of the bench. `places`: what results depend on, in the repository. `rows`: the name of their list."""
         self.path = path
         self._began = time.monotonic()
-        known, dirty = commit("src", "bench/chaos")
+        self._rows = rows
+        known, dirty = commit(*places)
         self.data: dict[str, Any] = {
             "bench": name,
             "schema": SCHEMA,
@@ -35,12 +38,12 @@ class Results:
             "commit": known,
             "dirty": dirty,
             "settings": dict(settings),
-            "rows": [],
+            rows: [],
         }
 
     def add(self, row: Mapping[str, Any]) -> None:
         """One row more."""
-        self.data["rows"].append(dict(row))
+        self.data[self._rows].append(dict(row))
         self.write()
 
     def finish(self) -> None:

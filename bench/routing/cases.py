@@ -1,0 +1,87 @@
+"""The matches of the contest over HTTP: which contestants play which load at which rate how often.
+
+Owns the plan, the short one too. May not live here: playing (`match`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from bench.routing.contestants import ALL, OURS
+from bench.routing.loads import LOADS
+
+Trouble = Literal["", "killed", "slowed"]
+#: Seeds of what is compared, and of what is only looked at.
+SEEDS, ONE = (1, 2, 3, 4, 5), (1,)
+_EVERYBODY = tuple(ALL)
+#: Those who look at prompts, and what is least without; those whose defaults are shown.
+_CLOSER = tuple(name for name in ALL if name not in ("round_robin", "nginx"))
+_SOME = tuple(name for name in ALL if name != "round_robin" and not name.endswith("-tuned"))
+#: Loads that are compared over several seeds, and by whom.
+_COMPARED = {"conversation": _CLOSER, "agents": _CLOSER, "hot": _CLOSER, "chats": _SOME}
+#: And with one seed: everybody once.
+_ONCE = {"conversation-raw": _EVERYBODY, "documents": _SOME, "code": _SOME}
+
+
+class Case(NamedTuple):
+    """Some contestants on one load."""
+
+    name: str
+    load: str
+    rate: float
+    contestants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    workers: int = 1
+    trouble: Trouble = ""
+    """What an engine meets for a third of the load."""
+    factor: float = 1.0
+    """How many times as slow it is then."""
+    time_scale: float = 0.0
+    """0: that of the load."""
+    requests: int = 0
+    """0: the usual number."""
+
+
+def whole() -> list[Case]:
+    """Everything, within two hours."""
+    cases = [_at_knee(load, SEEDS) for load in _COMPARED]
+    cases += [_at_knee(load, ONE) for load in _ONCE]
+    cases += [
+        Case(f"conversation x{rate:g}", "conversation", rate, _SOME, ONE)
+        for rate in LOADS["conversation"].rates
+        if rate != LOADS["conversation"].knee
+    ]
+    return [*cases, workers(2, SEEDS), *troubles()]
+
+
+def quick() -> list[Case]:
+    """What is compared, with one seed."""
+    return [_at_knee(load, ONE) for load in _COMPARED]
+
+
+def workers(count: int, seeds: tuple[int, ...]) -> Case:
+    """Ours with so many workers on the conversations."""
+    rate = LOADS["conversation"].knee
+    return Case(f"conversation, {count} workers", "conversation", rate, OURS[:1], seeds, workers=count)
+
+
+def troubles() -> list[Case]:
+    """An engine dies and comes back, or is slow for a while: below the knee, and in slower time, as routers notice such
+    things by real clocks."""
+    rate, scale = LOADS["conversation"].rates[1], 4.0
+    return [
+        Case("an engine is killed, and comes back", "conversation", rate, _SOME, ONE, 1, "killed", 1.0, scale),
+        Case("an engine is three times as slow", "conversation", rate, _SOME, ONE, 1, "slowed", 3.0, scale),
+    ]
+
+
+def _at_knee(load: str, seeds: tuple[int, ...]) -> Case:
+    return Case(load, load, LOADS[load].knee, (_COMPARED | _ONCE)[load], seeds)
+
+
+def seconds(case: Case) -> float:
+    """About what it takes: engines' time of the load by its scale, starts and ends."""
+    spans = {"conversation": 530.0, "conversation-raw": 530.0, "agents": 600.0, "hot": 1500.0, "documents": 1600.0}
+    spans |= {"chats": 420.0, "code": 360.0}
+    scale = case.time_scale or LOADS[case.load].time_scale
+    return len(case.seeds) * len(case.contestants) * (8.0 + spans[case.load] / case.rate / scale)
