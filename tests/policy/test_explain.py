@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import mmap
 import random
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enginehouse.core.ask import Ask, Prompt
+from enginehouse.core.config.router import Policy
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import SIZE, Shared, Standing
-from enginehouse.policy.choose import CHOOSERS, Busy, Choice, LoadView, Refusal, choose
+from enginehouse.policy.choose import Busy, Choice, LoadView, Refusal, choose
 from enginehouse.policy.chunks import prompt_of, seed_of
 from enginehouse.policy.explain import Explanation, Judged, explain
 from enginehouse.policy.line import line_at, place_of
@@ -21,6 +22,7 @@ from enginehouse.policy.table import MANY, Table
 from tests.policy.fleets import service, services, table
 
 NOW = 100.0
+POLICIES = get_args(Policy)
 SEED = seed_of("m")
 
 
@@ -86,6 +88,7 @@ ASKS = st.builds(
     remembered=st.sampled_from([-1, -1, -1, 0, 1]),
     cache_type=st.sampled_from(["", "", "static", "paged"]),
     prompt=st.sampled_from([None, prompt(300), prompt(5000), prompt(20_000)]),
+    policy=st.sampled_from(["", "", "", *POLICIES]),
 )
 
 
@@ -104,7 +107,7 @@ def houses(draw: st.DrawFn) -> House:
         )
         for slot in range(count)
     ]
-    policy: Any = draw(st.sampled_from(sorted(CHOOSERS)))
+    policy: Any = draw(st.sampled_from(("prefix", *POLICIES)))
     house = House(table(*members, policy=policy, known=("m",)), capacity=draw(st.sampled_from([0, 0, 3])))
     for slot in range(count):
         house.shared.put(slot, draw(STANDINGS))
