@@ -134,16 +134,25 @@ async def test_ejections_rests_and_caps_are_seen_as_the_workers_see_them(short_d
         async with running.worker() as worker:
             slots = {service.name: service.slot for service in (await worker.until_up("a", "b")).services}
         running.shared.put(slots["a"], Standing(1, 1e12, 1e12 + 10))
-        running.shared.beats[0] = 1.0
-        running.shared.loads[0][slots["b"]] = 2
+        running.shared.beats[9] = 1.0  # a successor has a row of its own
+        running.shared.loads[9][slots["b"]] = 2
         told = by_name(await ask(running, CHAT, LONG))
         assert (told["a"]["excluded"], told["b"]["in_flight"], told["b"]["capacity"]) == ("ejected", 2, 3)
-        running.shared.loads[0][slots["b"]] = 3
+        running.shared.loads[9][slots["b"]] = 3
         running.shared.readmit(slots["a"])
-        running.shared.loads[0][slots["a"]] = 3
+        running.shared.loads[9][slots["a"]] = 3
         told_whole = await ask(running, CHAT, LONG)
         assert (told_whole["result"], told_whole["service"]) == ("waits", None)
         assert by_name(told_whole)["a"]["excluded"] == "full"
+
+
+async def test_the_newest_fleet_counts(short_dir: Path) -> None:
+    async with healthy_engine() as one, two(short_dir, one) as running:
+        await running.until_healthy("a", "b")
+        assert set(by_name(await ask(running, CHAT, LONG))) == {"a", "b"}
+        write_static(short_dir / "s.json", static("c", one.port, metadata=M))
+        await running.until_healthy("c")
+        assert (await ask(running, CHAT, LONG))["service"] == "c"
 
 
 async def test_without_a_queue_who_would_wait_is_refused(short_dir: Path) -> None:

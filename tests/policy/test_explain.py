@@ -135,8 +135,8 @@ def test_what_is_explained_is_what_a_worker_does_at_that_moment(house: House, as
         assert done.service.name in likely
         assert sum(one.share for one in explained.services) == pytest.approx(1.0)
         if len(likely) == 1:
-            assert done == explained.result
-            assert explained.services[0].score in (done.score, None)
+            assert done.service is explained.result.service
+            assert explained.services[0].score == done.score
     else:
         assert done == explained.result
         assert not likely
@@ -241,6 +241,15 @@ def test_a_service_that_has_come_back_gets_less_than_its_share() -> None:
     assert 0.2 < share(house.explain(ask))["s0"] < 0.35
 
 
+def test_the_warmest_service_gets_only_its_part_of_the_requests_while_it_has_just_come_back() -> None:
+    house = House(table(*services(1, 1)))
+    house.warm("s0", prompt(20_000))
+    house.shared.put(0, Standing(1, slow_from=NOW - 5, slow_until=NOW + 5))
+    explained = house.explain(Ask("m", prompt=prompt(20_000)))
+    assert share(explained) == {"s0": pytest.approx(0.55, abs=0.1), "s1": pytest.approx(0.45, abs=0.1)}
+    assert "just come back" in explained.says
+
+
 def test_a_service_that_rests_is_left_out_and_told_so_while_others_are_there() -> None:
     house = House(table(*services(1, 1)))
     house.shared.rest(0, NOW + 3)
@@ -276,7 +285,7 @@ def test_a_newcomer_would_wait_behind_those_who_wait_in_any_worker() -> None:
     explained = house.explain()
     assert explained.result == Busy("m", Refusal(Outcome.QUEUE_FULL, "m"))
     assert "Others wait" in explained.says
-    assert isinstance(house.explain(Ask("", remembered=1)).result, Choice), "nobody waits for that"
+    assert isinstance(house.explain(Ask("m", remembered=1)).result, Choice), "what only one can answer waits elsewhere"
 
 
 def test_services_of_other_models_babysitters_and_those_that_are_down_are_told_apart() -> None:

@@ -79,60 +79,65 @@ class _Question:
         self._view = view
         self._shared = shared
         self._now = now
-        self._kept = False
-        """Only the service that made the id which the request names can answer."""
         self._policy = policy_of(ask, entry)
-        self._by_cost = self._policy == "prefix"
+        result = choose(table, ask, (), view, now, 0, _Dice())
+        self._result = result
+        self._kept = _kept(result, ask)
+        """Only the service that made the id which the request names can answer."""
+        by_prompt = self._policy == "prefix" and ask.prompt is not None and bool(ask.prompt.chunks)
+        by_key = isinstance(result, Choice) and result.reason == "session" and bool(ask.session)
+        self._certain = by_prompt or by_key or (isinstance(result, Choice) and result.reason in ("only", "remembered"))
+        """No turn and no chance decides, but for services that have just come back."""
 
     def answer(self) -> Explanation:
         """The whole explanation."""
-        ask, entry = self._ask, self._entry
-        result = choose(self._table, ask, (), self._view, self._now, 0, _Dice())
-        self._kept = _kept(result, ask)
-        found = self._candidates(result)
-        scores: dict[str, Scored] = {}
-        if found and self._by_cost and ask.prompt is not None:
-            view = self._view
-            ranked = rank(ask.prompt, found, view.loads, view.queued, view.index, entry.mean)
-            scores = {one.service.name: one for one in ranked}
-        behind = ask.remembered < 0 and anybody_in(ask.model, self._shared)
-        if behind:
+        ask, result = self._ask, self._result
+        waiting = ask.remembered < 0 and anybody_in(ask.model, self._shared)
+        if waiting:
             result = Busy(ask.model, Refusal(Outcome.QUEUE_FULL, ask.model))
-        shares = self._shares(result)
-        names = {service.name for service in found}
+        drawn = self._drawn() if isinstance(result, Choice) else []
+        got = Counter([service.name for service in drawn])
+        found = self._candidates(drawn)
+        scores = self._scores(found)
         judged = [
-            self._judge(service, service.name in names, shares.get(service.name, 0.0), scores.get(service.name))
+            self._judge(
+                service, service.name in found, got[service.name] / max(1, len(drawn)), scores.get(service.name)
+            )
             for service in self._table.by_slot.values()
         ]
         judged.sort(key=lambda one: (one.bar != "", -one.share, one.score.cost if one.score else 0.0, one.service.name))
-        sentence = _waits(behind) if isinstance(result, Busy) else _says(result, judged)
+        sentence = _waits(waiting) if isinstance(result, Busy) else _says(result, judged, self._certain)
         return Explanation(ask.model, self._policy, result, sentence, tuple(judged))
 
-    def _candidates(self, result: Choice | Busy | Refusal) -> Sequence[Service]:
-        """Those among whom it is chosen, the ones that have just come back included."""
-        if self._kept:
-            return (result.service,) if isinstance(result, Choice) else ()
+    def _drawn(self) -> list[Service]:
+        """Who gets requests like this, one after the other, as often as turns and chance make a difference."""
         entry, ask = self._entry, self._ask
-        key = digest(ask.session) if ask.session else 0
-        part = entry.shards[key % SHARDS] if key and entry.shards and not self._by_cost else ()
-        return open_to(entry, part, ask, (), self._view, self._now, _Lucky(), key) or ()
-
-    def _shares(self, result: Choice | Busy | Refusal) -> dict[str, float]:
-        """By name, who gets which part of requests like this."""
-        if not isinstance(result, Choice):
-            return {}
-        ask, entry = self._ask, self._entry
-        by_prompt = self._by_cost and ask.prompt is not None and bool(ask.prompt.chunks)
-        by_key = result.reason == "session" and bool(ask.session)
         returning = any(self._view.slow_until[service.slot] > self._now for service in entry.services)
-        certain = by_prompt or by_key or result.reason == "only"
-        if self._kept or (certain and (ask.session or not returning)):
-            return {result.service.name: 1.0}
-        dice, places = _Dice(), len(entry.rotation)
+        places = len(entry.rotation)
         turns = range(0, max(1, -(-LEAST_DRAWS // places)) * places, max(1, places // MOST_DRAWS))
-        drawn = [choose(self._table, ask, (), self._view, self._now, turn, dice) for turn in turns]
-        got = Counter([choice.service.name for choice in drawn if isinstance(choice, Choice)])
-        return {name: count / len(turns) for name, count in got.items()}
+        if self._kept or (self._certain and (ask.session or not returning)):
+            turns = range(1)
+        dice = _Dice()
+        choices = [choose(self._table, ask, (), self._view, self._now, turn, dice) for turn in turns]
+        return [choice.service for choice in choices if isinstance(choice, Choice)]
+
+    def _candidates(self, drawn: Sequence[Service]) -> dict[str, Service]:
+        """Those among whom it is chosen, by name, whether or not who has just come back is let in."""
+        entry, ask, found = self._entry, self._ask, list(drawn)
+        if not self._kept:
+            key = digest(ask.session) if ask.session else 0
+            part = entry.shards[key % SHARDS] if key and entry.shards and self._policy != "prefix" else ()
+            for luck in (_LUCKY, _UNLUCKY):
+                found += open_to(entry, part, ask, (), self._view, self._now, luck, key) or ()
+        return {service.name: service for service in found}
+
+    def _scores(self, found: dict[str, Service]) -> dict[str, Scored]:
+        """By name, what each candidate would cost, where that is looked at."""
+        prompt, view = self._ask.prompt, self._view
+        if self._policy != "prefix" or prompt is None or not found:
+            return {}
+        ranked = rank(prompt, list(found.values()), view.loads, view.queued, view.index, self._entry.mean)
+        return {one.service.name: one for one in ranked}
 
     def _judge(self, service: Service, candidate: bool, share: float, score: Scored | None) -> Judged:
         slot, view = service.slot, self._view
@@ -197,13 +202,13 @@ def _waits(behind: bool) -> str:
     return "All services that could get it are at their caps, or none is ready: it would wait."
 
 
-def _says(result: Choice | Refusal, judged: Sequence[Judged]) -> str:
-    """Why it is so, in a sentence."""
+def _says(result: Choice | Refusal, judged: Sequence[Judged], certain: bool) -> str:
+    """Why it is so, in a sentence. `certain`: only who has just come back makes a difference."""
     if isinstance(result, Refusal):
         return "Nobody can get it: see what keeps each service from it."
     likely = [one for one in judged if one.share]
     if len(likely) > 1:
-        return _SHARED.get(result.reason, _RETURNS)
+        return _RETURNS if certain else _SHARED.get(result.reason, _RETURNS)
     if result.reason == "prefix":
         return _compared(judged)
     if result.reason == "session" and judged[0].score is not None:
@@ -257,9 +262,17 @@ class _Dice:
         return (self._state >> 11) / (1 << 53)
 
 
-class _Lucky:
-    """Chance that lets everybody in."""
+class _Luck:
+    """Chance that is always the same."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
 
     def random(self) -> float:
-        """Nothing."""
-        return 0.0
+        """Always the same."""
+        return self._value
+
+
+#: Lets everybody in who has just come back, and nobody of them.
+_LUCKY: Final = _Luck(0.0)
+_UNLUCKY: Final = _Luck(0.999_999)
