@@ -115,6 +115,11 @@ async def test_what_workers_have_learned_is_seen_and_explaining_teaches_nothing(
         assert told["service"] == other
         assert by_name(told)[other]["matched_share"] > 0.7
         assert "soonest" in told["explanation"]
+        running.shared.beats[0] = 1.0
+        running.shared.queued[0][known.slot] = 30_000
+        told = await ask(running, CHAT, LONG)
+        assert told["service"] != other, "what it has to compute before takes longer than the whole prompt elsewhere"
+        assert by_name(told)[other]["queued_tokens"] == 30_000
 
 
 async def test_a_service_that_is_down_is_told_with_the_reason_that_control_knows(short_dir: Path) -> None:

@@ -14,7 +14,7 @@ from enginehouse.control.roster import Entry
 from enginehouse.core.record import RecordError, parse_record
 from enginehouse.core.units import MAX_KV_TOKENS
 from enginehouse.machines.health import Health
-from tests.control.rig import Scripted, house, models, scripted, static, until, write_static
+from tests.control.rig import Scripted, engine, house, models, scripted, static, until, write_static
 
 VLLM = (
     b"# TYPE vllm:cache_config_info gauge\n"
@@ -195,3 +195,11 @@ async def test_the_workers_and_services_are_told_what_engines_and_owners_say(sho
             service = await running.service("silent")
             assert service is not None
             assert service["kv_tokens"] is None
+
+
+async def test_a_simulated_engine_with_a_model_is_read_as_vllm_is(short_dir: Path, tmp_path: Path) -> None:
+    async with engine(engine_model="h100-8b", kv_tokens=65_536) as one:
+        file = write_static(tmp_path / "s.json", static("one", one.port))
+        async with house(short_dir, static_services=file) as running, running.worker() as worker:
+            fleet = await worker.until(lambda fleet: any(service.kv_tokens for service in fleet.services))
+            assert fleet.services[0].kv_tokens == 65_536
