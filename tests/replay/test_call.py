@@ -69,7 +69,7 @@ def test_wherever_an_answer_is_cut_it_says_the_same(cuts: list[int], keeps: bool
     call = played(*pieces, keeps=keeps)
     assert (call.ending, call.prompt, call.completion, call.cached) == (Ending.ANSWERED, 9, 150, 4)
     first = WHOLE.index(b"w\xc3\xb6rd0")
-    end = WHOLE.index(b"\n", first) + 1  # the event is whole where its line ends
+    end = WHOLE.index(b"\n", first)  # the event is whole where its line ends
     assert call.first == 2.0 + next(at for at, place in enumerate(places[1:]) if place >= end)
     if keeps:
         assert call.text() == "".join(f" wörd{n}" for n in range(150))

@@ -122,6 +122,19 @@ async def test_a_kept_connection_that_the_server_has_closed_costs_no_request() -
     assert [call.resent for call in calls] == [False, True, True, True]
 
 
+async def test_where_all_kept_connections_have_been_closed_the_second_try_is_on_a_new_one() -> None:
+    async def closes_before_the_second(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.number == 2:
+            writer.close()
+        else:
+            await well(asked, writer)
+
+    async with scripted(closes_before_the_second) as engine, asking(engine) as asker:
+        await asyncio.gather(*[asker.begin() for _ in range(5)])
+        assert (await asker.ask()).ending is Ending.ANSWERED
+        assert (len(engine.asked), engine.connections) == (7, 6)
+
+
 async def test_a_new_connection_that_is_closed_without_an_answer_is_an_error() -> None:
     async def never(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.close()

@@ -191,8 +191,7 @@ class Call:
         """See whether what has come holds text."""
         seen = b"".join(self._pieces)
         self._pieces = [seen]
-        ended = max(seen.rfind(b"\n"), seen.rfind(b"\r"))
-        if len(seen) > HEAD or any(map(_speaks, _lines(seen[: ended + 1]))):
+        if len(seen) > HEAD or any(map(_speaks, _lines(seen))):
             self.first = now
 
 

@@ -210,7 +210,7 @@ class _Connection(asyncio.Protocol):
         if call is None:
             return
         now = perf_counter()
-        if not call.head and self._calls > 1 and not call.resent:
+        if not call.head and self._calls > 1:  # a kept connection; the next one will be new
             call.again()
             self._client.ask(call, self._request, fresh=True)
             return
