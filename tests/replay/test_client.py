@@ -158,6 +158,23 @@ async def test_a_request_that_was_answered_in_part_is_never_sent_again() -> None
     assert len(engine.asked) == 2
 
 
+async def test_a_connection_that_is_announced_to_end_is_not_used_again() -> None:
+    async def says_so(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(WORDS, b"connection: close\r\n"))
+
+    async with scripted(says_so) as engine, asking(engine) as asker:
+        assert [(await asker.ask()).resent for _ in range(3)] == [False] * 3
+        assert [asked.connection for asked in engine.asked] == [1, 2, 3]
+
+
+async def test_only_so_many_idle_connections_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "IDLE", 2)
+    async with scripted(well) as engine, asking(engine) as asker:
+        await asyncio.gather(*[asker.begin() for _ in range(5)])
+        await asyncio.gather(*[asker.begin() for _ in range(5)])
+        assert engine.connections == 8
+
+
 async def test_a_refusal_keeps_its_connection_and_has_its_code() -> None:
     async def full(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(refusal(503, "server_is_overloaded", b"retry-after: 1\r\n"))

@@ -159,15 +159,12 @@ def _head(title: str, subtitle: str) -> list[str]:
 
 
 def _across(scale: Scale, most: int, write: Callable[[float], str]) -> list[str]:
-    """A grid and labels for the axis at the bottom; labels that would touch the one before are left out."""
-    parts, free = [], 0.0
+    """A grid and labels for the axis at the bottom."""
+    parts = []
     for tick in scale.ticks(most):
         parts.append(svg.path([(scale(tick), TOP), (scale(tick), BOTTOM)], "grid"))
         half = svg.text_width(write(tick), SMALL) / 2
-        x = min(scale(tick), WIDTH - 6 - half)
-        if x - half >= free:
-            parts.append(svg.text(x, BOTTOM + 18, write(tick), "soft", SMALL, "middle"))
-            free = x + half + 8
+        parts.append(svg.text(min(scale(tick), WIDTH - 6 - half), BOTTOM + 18, write(tick), "soft", SMALL, "middle"))
     return parts
 
 
