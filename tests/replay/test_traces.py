@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from enginehouse.replay.traces import Session, TraceError, Turn, read
 
@@ -127,6 +129,39 @@ def session(*turns: str) -> str:
 def test_a_bad_file_is_refused_with_the_line_and_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(TraceError, match=said):
         read(written(tmp_path, text))
+
+
+JUNK = st.one_of(
+    st.binary(max_size=80),
+    st.sampled_from([MOONCAKE, AZURE, SESSIONS]).flatmap(
+        lambda text: st.tuples(st.integers(0, len(text)), st.integers(0, 30), st.binary(max_size=6)).map(
+            lambda cut: text[: cut[0]].encode() + cut[2] + text[cut[0] + cut[1] :].encode()
+        )
+    ),
+)
+
+
+@given(JUNK)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_holds_it_is_a_trace_or_refused_in_words(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "junk"
+    path.write_bytes(data)
+    try:
+        requests = read(path).requests
+    except TraceError as error:
+        refusal = str(error)
+    else:
+        assert requests > 0
+        return
+    assert refusal.startswith(("junk", str(path)))
+
+
+@pytest.mark.parametrize(
+    "row", ["x" * 200_000 + ",1,1", '"2023,1,1', "2023-11-16,1\x00,1", "2023-11-16,1", f"2023-11-16,{'9' * 5000},1"]
+)
+def test_rows_that_libraries_stumble_over_are_refused_in_words_too(tmp_path: Path, row: str) -> None:
+    with pytest.raises(TraceError, match=r"trace\.txt, line 2"):
+        read(written(tmp_path, f"TIMESTAMP,ContextTokens,GeneratedTokens\n{row}\n"))
 
 
 def test_a_file_that_cannot_be_read_or_is_no_text_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ text, so whoever begins with the same blocks has the same prefix. A request with
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -153,14 +152,18 @@ def sessions(lines: Iterable[str], name: str, block_tokens: int) -> Iterator[Ses
 
 def azure(lines: Iterable[str], name: str, block_tokens: int) -> Iterator[Session]:
     """One request a row, nothing known of its text: every block is its own, so that nothing is shared."""
-    rows = csv.DictReader(lines)
+    numbered = enumerate(lines, 1)
+    columns = next(numbered)[1].strip().split(",")
     next_block = 0
-    for row in rows:
-        where = f"{name}, line {rows.line_num}"
+    for number, line in numbered:
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        row = dict(zip(columns, line.strip().split(","), strict=False))
         try:
             moment = datetime.fromisoformat(row["TIMESTAMP"].strip())
             tokens, answer = int(row["ContextTokens"]), int(row["GeneratedTokens"])
-        except (KeyError, TypeError, AttributeError, ValueError):
+        except (KeyError, ValueError):
             raise TraceError(
                 f"{where}: expected TIMESTAMP,ContextTokens,GeneratedTokens as in "
                 f"`2023-11-16 18:15:46.6805900,374,44`; mend the row or take it out"
