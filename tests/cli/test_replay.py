@@ -11,7 +11,7 @@ import pytest
 from enginehouse.replay.traces import read
 from tests.cli.programs import Running, run, run_on_terminal
 from tests.contract.router import engines, running, static
-from tests.e2e.engines import SimFactory
+from tests.e2e.engines import LlamaFactory, SimFactory
 from tests.pictures import check
 from tests.ports import Ports
 
@@ -191,3 +191,14 @@ def test_a_key_that_is_missing_is_said_with_where_it_goes(sim_engine: SimFactory
         ENGINEHOUSE_REPLAY_API_KEY="right",
     )
     assert json.loads(done.stdout)["answered"] == 3
+
+
+def test_a_real_engine_gives_as_many_tokens_as_were_asked_for_and_tells_what_it_had_cached(
+    llama_engine: LlamaFactory,
+) -> None:
+    engine = llama_engine("tiny")
+    load = "agents:sessions=2,turns=3,rate=2,groups=1,system=512,first=40,input=20,output=8,delay=0.1"
+    told = json.loads(run("replay", load, "--url", f"{engine.url}/v1", "--concurrency", "1").stdout)
+    assert (told["answered"], told["errors"]) == (6, {})
+    assert told["tokens"]["output"] == told["tokens"]["asked_output"]
+    assert told["tokens"]["hit_share"] > 0.3
