@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginehouse.wire.peek import SMALL, peek
+from enginehouse.wire.peek import SHORT, SMALL, peek
 from enginehouse.wire.prompt import NAMES, Text, text_of
 
 LIMIT = 1 << 20
@@ -19,7 +19,7 @@ PADDING = ', "padding": "' + "x" * SMALL + '"'
 
 def found(body: str | bytes, limit: int = LIMIT) -> Text | None:
     body = body.encode() if isinstance(body, str) else body
-    members = peek(body, True).prompt
+    members = peek(body.ljust(SHORT), True).prompt
     assert members is not None
     return text_of(members, limit)
 
@@ -55,6 +55,13 @@ MESSAGES = '[{"role": "system", "content": "Be brief."}, {"role":"user","content
 def test_every_api_has_its_own_members_for_what_the_model_gets_to_see(body: str, prompt: str) -> None:
     for sized in both(body):
         assert start(sized) == prompt.encode()
+
+
+def test_in_a_body_without_one_whole_chunk_nobody_looks_for_it() -> None:
+    for body in (b'{"prompt": "Once upon"}', b'{"pr\\u006fmpt": "Once upon"}'):
+        assert peek(body, True).prompt is None
+        assert peek(body.ljust(SHORT - 1), True).prompt is None
+        assert peek(body.ljust(SHORT), True).prompt is not None
 
 
 @pytest.mark.parametrize("body", ['{"model": "m"}', '{"messages": null}', '{"prompt": 1}', '{"prompt": {"id": "x"}}'])

@@ -141,9 +141,23 @@ def test_a_model_cannot_make_them_up() -> None:
     assert usage(event({**CHAT, "choices": [], "usage": COUNTS}) + said + DONE) == Usage(100, 7, None)
 
 
+_NUMBERS = st.none() | st.integers(-1, 1000)
+_DETAILS = st.none() | st.fixed_dictionaries({}, optional={"cached_tokens": _NUMBERS, "audio_tokens": _NUMBERS})
+_NAMES = ("prompt_tokens", "completion_tokens", "cached_tokens", "input_tokens", "output_tokens")
+
+
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(_NAMES, _NUMBERS) | {"prompt_tokens_details": _DETAILS}),
+    st.sampled_from([{}, {"timings": TIMINGS}, {"timings": None}, {"service_tier": None}, {"kv": {"a": {"b": 1}}}]),
+)
+def test_blanks_make_no_difference(counts: dict[str, Any], more: dict[str, Any]) -> None:
+    told = {**CHAT, "usage": counts, **more}
+    assert usage(json.dumps(told, separators=(",", ":")).encode()) == usage(json.dumps(told).encode())
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_looked_at_without_harm(garbage: bytes) -> None:
-    for mark in (b'"usage"', b'"timings": ', b'"meta_info":{', b'"usage":{"prompt_tokens_details":{'):
+    for mark in (b'"usage"', b'"usage":{', b'"timings": ', b'"meta_info":{', b'"usage":{"prompt_tokens_details":{'):
         usage(mark + garbage)
         usage(garbage + mark, mark + garbage)
 

@@ -26,8 +26,6 @@ _POLICIES: Final = get_args(Policy)
 # Members of an enumeration are looked up by name each time; these are on the way of every request.
 _JSON: Final = Where.JSON
 
-#: A body below this has no whole chunk that another one could share: its prompt is not looked at. Bytes.
-SHORT: Final = ENDS[0]
 #: Model, prompt cache key and id of an earlier answer ("" for what is not named), and where the prompt is.
 _Names = tuple[str, str, str, PromptMembers | None]
 
@@ -53,7 +51,7 @@ def read_ask(
     entry = table.models.get(named) if named else table.everyone
     model, usual = (entry.model, entry.policy) if entry is not None else (named, "")
     asked = _policy(head.policy) if head.policy and config.allow_policy_header else ""
-    weighed = len(body) >= SHORT and route.generates and (asked or usual) == "prefix"
+    weighed = members is not None and route.generates and (asked or usual) == "prefix"
     ask = Ask(
         model,
         forwarded.session_key(model, key, client, head.user_agent, head.session)

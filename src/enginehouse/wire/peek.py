@@ -10,25 +10,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.units import KIB, MAX_MODEL_ID
+from enginehouse.policy.chunks import ENDS
 from enginehouse.wire.errors import NOT_JSON, Unreadable
 from enginehouse.wire.prompt import NAMES, PromptMembers
 
 __all__ = ["Peek", "Unreadable", "checked_model", "members", "peek", "rename_model", "text_bytes"]
 
+#: A body below this has no whole chunk that another one could share: its prompt is not looked at. Bytes.
+SHORT: Final = ENDS[0]
 #: Up to this size counting the key is cheaper than walking the members.
 SMALL = 8 * KIB
 #: Members of the top level that are looked at; a body with more is refused.
 MAX_MEMBERS = 1024
 
 
-class _Members(PromptMembers, gc=False):
+class _Few(msgspec.Struct, gc=False):
     """The members wanted, of any type: typed more tightly one would fail the whole body (`"stream": null`)."""
+
+    model: Any = None
+    prompt_cache_key: Any = None
+    previous_response_id: Any = None
+    stream: Any = None
+
+
+class _Members(PromptMembers, gc=False):
+    """The same, and the prompt's."""
 
     model: Any = None
     prompt_cache_key: Any = None
@@ -44,9 +56,10 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     previous_response_id: str = ""
     stream: bool = False
     prompt: PromptMembers | None = None
-    """What the model gets to see."""
+    """What the model gets to see; None in a body below `SHORT`."""
 
 
+_FEW = msgspec.json.Decoder(_Few)
 _MEMBERS = msgspec.json.Decoder(_Members)
 _FIELDS = frozenset(_Members.__struct_fields__)
 _RAW = msgspec.json.Decoder(msgspec.Raw)
@@ -72,8 +85,9 @@ def peek(body: bytes, strict: bool) -> Peek:
     try:
         if not body.isascii():
             str(body, "utf-8")  # what msgspec skips it does not check
+        found: _Few | _Members
         if len(body) <= SMALL and body.count(b'"model"') <= 1 and b"\\u006" not in body:
-            found = _MEMBERS.decode(body)
+            found = _FEW.decode(body) if len(body) < SHORT else _MEMBERS.decode(body)
         else:
             found = _walk(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -90,7 +104,7 @@ def peek(body: bytes, strict: bool) -> Peek:
         key if isinstance(key, str) else "",
         earlier if isinstance(earlier, str) else "",
         found.stream is True,
-        found,
+        found if isinstance(found, _Members) and len(body) >= SHORT else None,
     )
 
 
