@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 import pytest
@@ -81,6 +82,14 @@ def test_the_distribution_says_its_percentiles_and_the_share_within_the_objectiv
     assert "90.0% within 2 s" in said
     assert "p50 400 ms" in said
     assert "p99 4 s" in said
+
+
+def test_nothing_is_drawn_where_nobody_asked() -> None:
+    calls = [call(due, 0.1, 0.1) for due in (0.0, *[70 + number / 20 for number in range(599)])]
+    picture = pictures(*a_player(calls), OPTIONS)["timeline.svg"]
+    check(picture)
+    curve = re.compile(r'<path d="M([^"]*)" class="s s-ours" stroke-width="2"/>')
+    assert [float(found[1].split()[0]) > 400 for found in curve.finditer(picture)] == [True]  # no line to the first dot
 
 
 def test_names_are_shortened_where_they_are_alike_and_more_than_32_services_are_counted() -> None:

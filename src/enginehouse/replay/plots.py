@@ -6,7 +6,8 @@ All times are model time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Final
 
 from enginehouse.replay import svg
@@ -26,7 +27,7 @@ RIGHT: Final = float(WIDTH - PAD)
 CURVE: Final = 240
 """Points of a curve, at most."""
 SPANS: Final = 60
-"""Parts of the replay, each a point of the picture over time."""
+"""Parts of the replay, each a point of the picture over time, at most; fewer where there are few answers."""
 ROW: Final = 30.0
 ROWS: Final = 32
 FLOOR: Final = 1e-3
@@ -79,17 +80,17 @@ def distribution(title: str, ordered: Sequence[float], objective: float) -> str:
 def timeline(title: str, player: Player, answered: Sequence[Call], scale: float) -> str:
     """Median and p90 of the time to the first token, by when a request was due, and how many were running."""
     length = max(max(call.end for call in player.calls) - player.began, 1e-9)
-    due: list[list[float]] = [[] for _ in range(SPANS)]
+    spans = min(max(len(answered) // 10, 6), SPANS)
+    due: list[list[float]] = [[] for _ in range(spans)]
     for call in answered:
-        due[min(SPANS - 1, max(0, int((call.due - player.began) / length * SPANS)))].append(ttft(call) * scale)
-    middles = [(at + 0.5) * length * scale / SPANS for at in range(SPANS)]
-    spans = [(middle, sorted(values)) for middle, values in zip(middles, due, strict=True) if values]
-    low = [(at, percentile(values, 0.5)) for at, values in spans]
-    high = [(at, percentile(values, 0.9)) for at, values in spans]
-    running = _running(player, length)
+        due[min(spans - 1, max(0, int((call.due - player.began) / length * spans)))].append(ttft(call) * scale)
+    middles = [(at + 0.5) * length * scale / spans for at in range(spans)]
+    sorts = [sorted(values) for values in due]
+    low, high = ([percentile(values, part) if values else None for values in sorts] for part in (0.5, 0.9))
+    running = _running(player, length, spans)
     across = linear(length * scale, LEFT, RIGHT)
     split = TOP + (BOTTOM - TOP) * 0.62
-    upper = logarithmic([value for _, value in [*low, *high]], split, TOP, FLOOR)
+    upper = logarithmic([value for value in [*low, *high] if value is not None], split, TOP, FLOOR)
     lower = rounded(max(running), BOTTOM, split + 30)
     parts = _head("Time to first token, over time", title)
     parts += _across(across, 6, "{:g}".format)
@@ -99,8 +100,9 @@ def timeline(title: str, player: Player, answered: Sequence[Call], scale: float)
     for tick in lower.ticks(2):
         parts += _tick(lower(tick), f"{tick:g}")
     curves = ((high, "line", "p90"), (low, "ours", "p50"))
-    for points, colour, _ in curves:
-        parts.append(svg.path([(across(at), upper(value)) for at, value in points], colour, 2))
+    for values, colour, _ in curves:
+        points = [None if v is None else (across(at), upper(v)) for at, v in zip(middles, values, strict=True)]
+        parts += _line(points, colour)
     x = LEFT + 4
     for _, colour, name in reversed(curves):
         parts.append(svg.path([(x, TOP - 10), (x + 18, TOP - 10)], colour, 2.5))
@@ -176,13 +178,23 @@ def _tick(y: float, words: str) -> list[str]:
     return [svg.path([(LEFT, y), (RIGHT, y)], "grid"), svg.text(LEFT - 8, y + 5, words, "soft", SMALL, "end")]
 
 
-def _running(player: Player, length: float) -> list[float]:
+def _line(points: Iterable[tuple[float, float] | None], colour: str) -> list[str]:
+    """A line, broken where there is no point; a point between two gaps is a dot."""
+    parts = []
+    for there, group in groupby(points, key=lambda point: point is not None):
+        run = [point for point in group if point]
+        if there:
+            parts.append(svg.path(run, colour, 2) if len(run) > 1 else svg.mark(0, *run[0], colour, 3))
+    return parts
+
+
+def _running(player: Player, length: float, spans: int) -> list[float]:
     """In each part of the replay, how many calls ran, in the mean."""
-    width = length / SPANS
-    busy = [0.0] * SPANS
+    width = length / spans
+    busy = [0.0] * spans
     for call in player.calls:
         begin, end = max(call.sent or call.due, player.began) - player.began, call.end - player.began
-        for at in range(max(0, int(begin / width)), min(SPANS - 1, int(end / width)) + 1):
+        for at in range(max(0, int(begin / width)), min(spans - 1, int(end / width)) + 1):
             busy[at] += max(0.0, min(end, (at + 1) * width) - max(begin, at * width)) / width
     return busy
 
