@@ -47,7 +47,8 @@ _ANSWER = json.dumps(
             }
         ],
         "usage": {"prompt_tokens": 42, "completion_tokens": 30, "total_tokens": 72},
-    }
+    },
+    separators=(",", ":"),
 ).encode()
 
 _EVENT = json.dumps(
@@ -57,7 +58,8 @@ _EVENT = json.dumps(
         "created": 1763800000,
         "model": MODEL,
         "choices": [{"index": 0, "delta": {"content": " word"}, "logprobs": None, "finish_reason": None}],
-    }
+    },
+    separators=(",", ":"),
 ).encode()
 
 STREAM_HEAD = (

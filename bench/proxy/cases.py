@@ -73,7 +73,7 @@ CASES = (
     Case("json-512", "json", _FAST, connections=512),
     Case("sse-64", "stream", (*_ALL, PURE, NO_FAILOVER), chunks=100),
     Case("sse-512", "stream", _FAST, connections=512, chunks=100),
-    Case("streams-1000", "stream", _FAST, connections=1000, interval=0.05, seconds=5, fresh=True),
+    Case("streams-1000", "stream", (*_FAST, NO_FAILOVER), connections=1000, interval=0.05, seconds=5, fresh=True),
     Case("streams-4000", "stream", _FAST, connections=4000, interval=0.05, seconds=5, fresh=True),
     Case("body-1k", "json", (*_FAST, NGINX_MEMORY), body=1 << 10),
     Case("body-64k", "json", (*_FAST, NGINX_MEMORY), body=64 << 10, bodies=16),
