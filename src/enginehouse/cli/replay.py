@@ -142,7 +142,10 @@ def _play(trace: Trace, chosen: Options, quiet: bool) -> tuple[Player, bool]:
 
     import uvloop
 
-    gc.freeze()
+    from enginehouse.data.descriptors import raise_limit
+
+    raise_limit()  # a connection for each request that runs
+    gc.freeze()  # the trace is here to stay: the collector need not look at it again and again
     return uvloop.run(_run(trace, chosen, quiet))
 
 
