@@ -56,6 +56,15 @@ def chat(*turns: dict, prefills: bool = False, **fields: object) -> asks.Work:
     return asks.chat(msgspec.json.encode({"messages": turns, **fields}), prefills)
 
 
+TOOLS = [{"type": "function", "function": {"name": "look"}}]
+
+
+def test_tools_are_the_beginning_of_a_prompt() -> None:
+    without, some, none = chat(HI).prompt, chat(HI, tools=TOOLS).prompt, chat(HI, tools=None).prompt
+    assert some == msgspec.json.encode(TOOLS).decode() + without
+    assert none == without
+
+
 @pytest.mark.parametrize(("fields", "prefills"), [(GO_ON, False), (GO_ON, True), ({}, True)])
 def test_the_partial_answer_is_no_part_of_the_prompt(fields: dict, prefills: bool) -> None:
     whole = chat(HI, prefills=prefills)

@@ -54,12 +54,22 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+NO_TOOLS = msgspec.Raw()
+
+
 class _Ask(msgspec.Struct):
     cue: ClassVar[str] = "\nassistant: "
     model: str = ""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
+    tools: msgspec.Raw = NO_TOOLS
+
+    @property
+    def preamble(self) -> str:
+        """What a template writes before everything else: the tools as they came."""
+        tools = bytes(self.tools)
+        return "" if tools == b"null" else tools.decode("utf-8", "replace")
 
     def work(self, prompt: str, partial: str, limit: int | None) -> Work:
         usage = bool(self.stream_options and self.stream_options.include_usage)
@@ -105,7 +115,7 @@ def chat(body: bytes, prefills: bool = False) -> Work:
     """
     ask = _decode_chat(body)
     limit = ask.max_tokens if ask.max_completion_tokens is None else ask.max_completion_tokens
-    return ask.work(*_conversation("", ask.messages, _goes_on(ask, prefills)), limit)
+    return ask.work(*_conversation(ask.preamble, ask.messages, _goes_on(ask, prefills)), limit)
 
 
 def _goes_on(ask: _Chat, prefills: bool) -> bool:
@@ -132,13 +142,13 @@ def responses(body: bytes) -> Work:
     """`/v1/responses`."""
     ask = _decode_responses(body)
     turns = [Message("user", ask.input)] if isinstance(ask.input, str) else ask.input
-    return ask.work(*_conversation(ask.instructions or "", turns, False), ask.max_output_tokens)
+    return ask.work(*_conversation(ask.preamble + (ask.instructions or ""), turns, False), ask.max_output_tokens)
 
 
 def messages(body: bytes) -> Work:
     """`/v1/messages` (Anthropic's)."""
     ask = _decode_messages(body)
-    return ask.work(*_conversation(_plain(ask.system), ask.messages, True), ask.max_tokens)
+    return ask.work(*_conversation(ask.preamble + _plain(ask.system), ask.messages, True), ask.max_tokens)
 
 
 _CHAT = "/v1/chat/completions"
