@@ -37,7 +37,7 @@ FLOOR: Final = 1e-3
 def pictures(player: Player, told: Figures, chosen: Options) -> dict[str, str]:
     """The name of each picture's file, and the picture."""
     answered = [call for call in player.calls if call.ending is Ending.ANSWERED]
-    title = f"{player.trace.name}, {told.answered} answers"
+    title = f"{player.trace.name}, {told.answered:,} answers"
     drawn = {}
     if answered:
         first = sorted(ttft(call) * chosen.time_scale for call in answered)
@@ -52,7 +52,7 @@ def distribution(title: str, ordered: Sequence[float], objective: float) -> str:
     """Which part of the answers had their first token within how long. `ordered`: seconds, the shortest first."""
     across = logarithmic([*ordered, objective], LEFT, RIGHT, FLOOR)
     up = Scale(0, 1, BOTTOM, TOP)
-    parts = _head("Time to first token", f"share of all answers; {title}")
+    parts = _head("Time to first token", title)
     parts += _across(across, 8, seconds) + _up(up, [0, 0.25, 0.5, 0.75, 1], "{:.0%}")
     at = across(objective)
     parts.append(svg.path([(at, TOP), (at, BOTTOM)], "mark", 1.5, "5 4"))
