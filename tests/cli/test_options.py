@@ -102,7 +102,7 @@ def test_an_environment_value_is_not_shown_when_it_cannot_be_used() -> None:
         ("", {}, {"ENGINEHOUSE_ROUTER_PORT": "a"}, "ENGINEHOUSE_ROUTER_PORT: expected a whole number, got 'a'"),
         ("", {"port": "a"}, {}, "house.toml: `port`: expected int, got 'a'"),
         ("", {"prot": 1}, {}, "house.toml: unknown key `prot`; did you mean `port`?"),
-        ("", {"models": {"m": {"policy": "x"}}}, {}, "house.toml: `models[...].policy`: must be one of round_robin,"),
+        ("", {"models": {"m": {"policy": "x"}}}, {}, "house.toml: `models[...].policy`: must be one of prefix,"),
         ("", {"engines": [{}]}, {}, "house.toml: `engines[0]`: `services` is missing"),
     ],
 )
