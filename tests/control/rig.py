@@ -224,6 +224,7 @@ class Scripted:
         self.requests: list[web.BaseRequest] = []
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._connections = web.Server(self.handle)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
@@ -241,7 +242,7 @@ class Scripted:
     async def listen(self, port: int = 0, host: str = "127.0.0.1", ssl: Any = None) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            web.Server(self.handle), host, port or self.port, ssl=ssl, reuse_address=True, reuse_port=True
+            self._connections, host, port or self.port, ssl=ssl, reuse_address=True, reuse_port=True
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -249,6 +250,7 @@ class Scripted:
         if self._server is not None:
             self._server.close()
             self._server = None
+            await self._connections.shutdown(0)  # a question that nobody waits for any more may still be in work
 
 
 @asynccontextmanager
