@@ -6,17 +6,20 @@ Owns what each of these cases runs. May not live here: deciding by itself (`deci
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
 from typing import cast
 
+from bench.common.traffic import chat
 from bench.micro.dry import Dry, Wire, services
 from bench.micro.measure import Case, Operation
 from bench.micro.messages import MODEL, STREAM_HEAD, answer, chunk, request
-from enginehouse.core.config.router import RouterConfig
+from enginehouse.core.config.router import Policy, RouterConfig
 from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
+from enginehouse.core.units import KIB
 from enginehouse.data import replies
 from enginehouse.data.client_conn import ClientConn
 from enginehouse.data.intake import read_plan
@@ -178,6 +181,23 @@ def _whole(services_count: int, fresh: bool = False, log: bool = False, models: 
     return one
 
 
+def _prompted(size: int, services_count: int, policy: Policy) -> Operation:
+    """The same with a prompt of so many bytes, each of some conversations in turn."""
+    dry = Dry(services(services_count, lambda _: (MODEL,)), RouterConfig(policy=policy), connected=services_count)
+    client = dry.client()
+    rng = random.Random(1)
+    reads, answers = cycle([request(body=chat(MODEL, size, rng)) for _ in range(_CLIENTS)]), cycle(_answers(False))
+
+    def one() -> None:
+        client.data_received(next(reads))
+        dry.engine(client).data_received(next(answers))
+
+    for _ in range(_CLIENTS):
+        one()
+    _expect_idle(dry)
+    return one
+
+
 def _expect_idle(dry: Dry) -> None:
     """A bench of errors would be a fast one."""
     client = next(iter(dry.worker.clients))
@@ -209,6 +229,7 @@ def _cut(size: int) -> list[bytes]:
     return [data[:size], data[size:]]
 
 
+_COMPARED: tuple[Policy, ...] = ("round_robin", "least_load", "prefix")
 _Make = Callable[[], Operation]
 _HEADS: list[tuple[str, _Make]] = [
     ("heads: request read, head known", partial(_read_request, False)),
@@ -226,8 +247,13 @@ _REQUESTS: list[tuple[str, _Make]] = [
     ("request: head fresh, access log", partial(_whole, 2, fresh=True, log=True)),
     ("request: head known, 1000 services", partial(_whole, 1000, models=200)),
 ]
+_PROMPTS: list[tuple[str, _Make]] = [
+    (f"request of {size // KIB} KiB: {policy}, {count} services", partial(_prompted, size, count, policy))
+    for size, count in ((8 * KIB, 8), (48 * KIB, 8), (8 * KIB, 64))
+    for policy in _COMPARED
+]
 CASES = [
-    *(Case(name, make) for name, make in _HEADS + _REQUESTS),
+    *(Case(name, make) for name, make in _HEADS + _REQUESTS + _PROMPTS),
     Case("chunk: one in a read", partial(_relayed, [chunk()])),
     Case("chunk: two in a read", partial(_relayed, [chunk() * 2]), 2),
     Case("chunk: one in two reads", partial(_relayed, _cut(100))),
