@@ -16,7 +16,7 @@ from bench.common.machine import ROOT
 from bench.common.processes import BenchError, adopt_orphans
 from bench.common.results import Results
 from bench.contestants.base import Contestant
-from bench.routing import contest
+from bench.routing import contest, sweeps
 from bench.routing.cases import Case, quick, whole
 from bench.routing.contestants import ALL, OURS
 from bench.routing.engines import STREAM_INTERVAL
@@ -36,6 +36,8 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):  # both end everything that was started, even where one is ignored
         signal.signal(number, signal.default_int_handler)
     install.SCRATCH.mkdir(exist_ok=True)
+    if options.simulated:
+        return _simulated(options)
     cases = _chosen(quick() if options.quick else whole(), options.cases, options.contestants)
     if not cases:
         parser.error(f"no case is left; there are: {', '.join(case.name for case in whole())}")
@@ -56,6 +58,21 @@ def main(arguments: list[str]) -> int:
         return 130
     print(f"results: {out}" + "; `.venv/bin/python -m bench.report` renders them" * (out.parent == PUBLISHED))
     return 1 if failed else 0
+
+
+def _simulated(options: argparse.Namespace) -> int:
+    """The discrete-event mode; 0."""
+    found = sweeps.quick() if options.quick else sweeps.whole()
+    chosen = [sweep for sweep in found if not options.cases or sweep.name in options.cases]
+    published = not (options.cases or options.quick)
+    out = options.out or (PUBLISHED if published else install.SCRATCH) / "routing-simulated.json"
+    settings = {"engine model": "h100-8b", "engines": ENGINES}
+    results = Results(out, "routing-simulated", settings, _PLACES, "measurements")
+    results.data["skipped"] = {}
+    sweeps.run(chosen, options.traces, results)
+    results.finish()
+    print(f"results: {out}")
+    return 0
 
 
 def _settings(traces: Path) -> dict[str, object]:
@@ -100,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--traces", type=Path, default=ROOT / "traces", metavar="DIR", help="folder of the published traces (see docs)")
     add("--quick", action="store_true", help="the main table only, with few seeds: about ten minutes")
+    add("--simulated", action="store_true", help="on a virtual clock: whole traces, more engines, no other binaries")
     add("--cases", type=_names, default=[], metavar="A,B", help="only these")
     add("--contestants", type=_names, default=[], metavar="A,B", help=f"of {', '.join(ALL)} (default: all)")
     add("--out", type=Path, metavar="FILE", help="results as JSON (default: bench/results, and .bench for some cases)")

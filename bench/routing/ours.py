@@ -165,3 +165,34 @@ class Ours:
             attempt.prefill.release()
         attempt.worker.counters.release(attempt.service, outcome, now - attempt.sent, now)
         return attempt
+
+
+class Apart:
+    """Routers on several hosts that know nothing of each other; requests come to any of them, evenly."""
+
+    def __init__(self, hosts: int, engines: int, kv_tokens: int, seed: int = 1) -> None:
+        self._hosts = [Ours(engines, kv_tokens, seed=seed + host) for host in range(hosts)]
+        self._rng = random.Random(seed)
+        self._whose: dict[int, Ours] = {}
+
+    def use(self, alive: Sequence[int]) -> None:
+        """As `Router` says."""
+        for host in self._hosts:
+            host.use(alive)
+
+    def pick(self, number: int, job: Job, now: float) -> int:
+        """As `Router` says."""
+        host = self._whose[number] = self._rng.choice(self._hosts)
+        return host.pick(number, job, now)
+
+    def first_token(self, number: int, now: float) -> None:
+        """As `Router` says."""
+        self._whose[number].first_token(number, now)
+
+    def ended(self, number: int, tokens: int, cached: int, now: float) -> None:
+        """As `Router` says."""
+        self._whose.pop(number).ended(number, tokens, cached, now)
+
+    def failed(self, number: int, now: float) -> None:
+        """As `Router` says."""
+        self._whose.pop(number).failed(number, now)
