@@ -110,7 +110,7 @@ async def test_what_workers_have_learned_is_seen_and_explaining_teaches_nothing(
         text = text_of(found, 1 << 20)
         assert text is not None
         known = next(service for service in fleet.services if service.name == other)
-        PrefixIndex(running.shared).touch(known, prompt_of(text.start, seed_of("m")))
+        PrefixIndex(running.shared).touch(known, prompt_of(text[1], seed_of("m")))
         told = await ask(running, CHAT, LONG)
         assert told["service"] == other
         assert by_name(told)[other]["matched_share"] > 0.7

@@ -107,7 +107,7 @@ def _form_model(content_type: bytes, body: bytes, strict: bool) -> str:
 def _prompt(members: PromptMembers, model: str) -> Prompt | None:
     """The prompt, by the hashes under which services remember it."""
     text = text_of(members, ENDS[-1])
-    return Prompt(text.size, chunks(text.start, seed_of(model)), ENDS) if text is not None else None
+    return Prompt(text[0], chunks(text[1], seed_of(model)), ENDS) if text is not None else None
 
 
 def _cache_type(config: RouterConfig, route: Route, body: bytes) -> str:

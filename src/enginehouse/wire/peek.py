@@ -86,7 +86,7 @@ def peek(body: bytes, strict: bool) -> Peek:
         if not body.isascii():
             str(body, "utf-8")  # what msgspec skips it does not check
         found: _Few | _Members
-        if len(body) <= SMALL and body.count(b'"model"') <= 1 and b"\\u006" not in body:
+        if len(body) <= SMALL and body.count(b'"model"') <= 1 and (b"\\" not in body or b"\\u006" not in body):
             found = _FEW.decode(body) if len(body) < SHORT else _MEMBERS.decode(body)
         else:
             found = _walk(body)

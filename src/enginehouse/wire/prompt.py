@@ -11,7 +11,7 @@ after the messages and chat templates put before them; then the system prompt, a
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -42,40 +42,28 @@ class PromptMembers(msgspec.Struct, gc=False):
 
 
 NAMES: Final = frozenset(PromptMembers.__struct_fields__)
-_QUOTE: Final = 0x22
-_BRACKET: Final = 0x5B
+#: Of text and of a list.
+_STARTS: Final = b'"['
 
 
-class Text(NamedTuple):
-    """A prompt as bytes of JSON."""
-
-    size: int
-    """Bytes of all of it."""
-    start: memoryview
-    """Its first bytes, as many as were asked for."""
+_COUNT: Final = len(NAMES)
 
 
-def text_of(found: PromptMembers, limit: int) -> Text | None:
-    """The prompt, of which the first `limit` bytes are wanted; None where there is none. Token ids are a text like any.
+def text_of(found: PromptMembers, limit: int) -> tuple[int, memoryview] | None:
+    """How many bytes the prompt has, and its first ones, at least `limit` where it has as many; None where there is
+    none.
 
     Copies nothing where the prompt is one member, as nearly always. Members that are neither text nor a list are no
-    part of a prompt (`"text": {"format": …}`, `"tools": null`).
+    part of a prompt (`"text": {"format": …}`, `"tools": null`). Token ids are a text like any other.
     """
     parts = [
         view
         for raw in msgspec.structs.astuple(found)[:_COUNT]
-        if raw is not NOTHING and (view := memoryview(raw)) and (view[0] == _BRACKET or view[0] == _QUOTE)
+        if raw is not NOTHING and (view := memoryview(raw)) and view[0] in _STARTS
     ]
-    if not parts:
-        return None
     if len(parts) == 1:
-        start, size = parts[0], len(parts[0])
-    else:
-        start, size = _joined(parts, limit), sum([len(part) for part in parts])
-    return Text(size, start[:limit])
-
-
-_COUNT: Final = len(PromptMembers.__struct_fields__)
+        return len(parts[0]), parts[0]
+    return (sum([len(part) for part in parts]), _joined(parts, limit)) if parts else None
 
 
 def _joined(parts: list[memoryview], limit: int) -> memoryview:
