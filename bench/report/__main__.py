@@ -11,19 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.report import failures, fuzzing, page, pictures, readme, results
+from bench.report import failures, fuzzing, page, pictures, readme, results, routing, routing_pictures
 
 ROOT: Final = Path(__file__).parents[2]
 PICTURES: Final = Path("docs/pictures")
-OURS: Final = "speed-*.svg"  # in there: what is no longer rendered is removed
+OURS: Final = ("speed-*.svg", "routing-*.svg")  # in there: what is no longer rendered is removed
 
 
 def outputs(root: Path) -> dict[Path, str | None]:
     """Every rendered file → its text; None for one that should not be there. ValueError says what stands in the way."""
-    found = results.load(root / "bench" / "results").get("proxy")
+    measured = results.load(root / "bench" / "results")
+    found, routed = measured.get("proxy"), measured.get("routing")
     drawn = pictures.render(found) if found else {}
-    wanted: dict[Path, str | None] = {path.relative_to(root): None for path in (root / PICTURES).glob(OURS)}
-    wanted |= {PICTURES / name: text for name, text in drawn.items()}
+    maps = routing_pictures.render(routed) if routed else {}
+    old = [path for pattern in OURS for path in (root / PICTURES).glob(pattern)]
+    wanted: dict[Path, str | None] = {path.relative_to(root): None for path in old}
+    wanted |= {PICTURES / name: text for name, text in (drawn | maps).items()}
+    wanted[Path(routing.PAGE)] = routing.render(measured, list(maps))
     wanted[Path(failures.PAGE)] = failures.render(root / "bench" / "results")
     wanted[Path(fuzzing.PAGE)] = fuzzing.render(root / "bench" / "results")
     wanted[Path(readme.PAGE)] = page.render(found, list(drawn))

@@ -30,7 +30,7 @@ class Contestant(msgspec.Struct, frozen=True):
     counted: str = ""
 
 
-class _File(msgspec.Struct, frozen=True):
+class About(msgspec.Struct, frozen=True):
     """One file as it lies on the disk. Anything but the measurements may be absent."""
 
     bench: str
@@ -54,7 +54,7 @@ class _File(msgspec.Struct, frozen=True):
 class Results:
     """One session of a bench. A measurement is found by its case, its contestant and its run."""
 
-    about: _File
+    about: About
     rows: Mapping[tuple[str, str, int], Row]
 
     def figure(self, case: str, contestant: str, name: str) -> dict[int, float]:
@@ -104,7 +104,7 @@ def number(value: object) -> float | None:
 
 def parse(data: bytes) -> Results:
     """One file's bytes. ValueError says what is wrong: no JSON, another schema, one measurement told twice."""
-    about = msgspec.json.decode(data, type=_File)
+    about = msgspec.json.decode(data, type=About)
     if about.schema != SCHEMA:
         raise ValueError(f"has schema {about.schema}, this program reads {SCHEMA}: measure again with `scripts/bench`")
     rows: dict[tuple[str, str, int], Row] = {}
