@@ -136,7 +136,7 @@ def _run_worker(config: RouterConfig, given: dict[str, Any]) -> int:
             asked=lambda successor: worker.end(successor=successor),
         )
     finally:
-        worker.access_log.close()
+        worker.close()
 
 
 def _run_control(config: RouterConfig, given: dict[str, Any]) -> int:

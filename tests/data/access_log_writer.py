@@ -16,13 +16,11 @@ from tests.data.access_log_rig import entry
 def main(path: str, name: str, count: str, batch: str, capacity: str) -> None:
     log = AccessLog(path, "json", int(capacity))
     sys.stdin.readline()
-    for number in range(int(count)):
-        log.add(entry(f"{name}-{number}", model="m" * (number % 100)))
-        if len(log.waiting) >= int(batch):
-            log.flush(
-                time.monotonic() + number
-            )  # as if a second passed for each request: the thread is woken each time
-    log.flush(time.monotonic() + int(count))
+    for first in range(0, int(count), int(batch)):
+        numbers = range(first, min(first + int(batch), int(count)))
+        entries = [entry(f"{name}-{number}", model="m" * (number % 100)) for number in numbers]
+        log.take(entries, time.monotonic() + first)  # as if a second passed for each request: the thread is woken
+    log.take([], time.monotonic() + int(count))
     print("flushed", file=sys.stderr, flush=True)
     sys.stdin.readline()
     log.close(20.0)

@@ -15,7 +15,8 @@ import pytest
 
 from enginehouse.core.units import KIB, MIB
 from enginehouse.data import access_log
-from enginehouse.data.access_log import BATCH, AccessLog
+from enginehouse.data.access_log import AccessLog
+from enginehouse.data.ended import BATCH
 from tests.data.access_log_rig import DEADLINE, Found, both_ends, entry, ids, until
 
 Start = Callable[..., AccessLog]
@@ -53,7 +54,8 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def flush(log: AccessLog, now: float | None = None) -> None:
-    log.flush(time.monotonic() if now is None else now)
+    """A beat at which no request is over."""
+    log.take([], time.monotonic() if now is None else now)
 
 
 def written(log: AccessLog) -> None:
@@ -66,9 +68,9 @@ def written(log: AccessLog) -> None:
     until(all_is_written)
 
 
-def add(log: AccessLog, first: int, count: int) -> None:
-    for number in range(first, first + count):
-        log.add(entry(str(number)))
+def add(log: AccessLog, first: int, count: int, now: float = 0.0) -> None:
+    """A batch. Without `now` it comes so soon after the one before that only the next `flush` wakes the thread."""
+    log.take([entry(str(number)) for number in range(first, first + count)], now)
 
 
 def numbers(first: int, count: int) -> list[str]:
@@ -123,15 +125,13 @@ def test_lines_are_appended_to_what_is_there(start: Start, path: Path) -> None:
     assert ids(path) == ["older", "0"]
 
 
-def test_wall_clock_times_come_from_the_monotonic_ones_at_the_flush(start: Start, path: Path) -> None:
+def test_wall_clock_times_come_from_the_monotonic_ones_at_each_batch(start: Start, path: Path) -> None:
     """So that a request reads one clock only, and a wall clock that was set does not make durations wrong."""
     offset = 1_700_000_000.0 - 1000.25
     log = start(path, offset=lambda: offset)
-    log.add(entry("early", ended=1000.0))
-    log.flush(1000.25)
+    log.take([entry("early", ended=1000.0)], 1000.25)
     offset += 3599.25  # somebody sets the clock
-    log.add(entry("late", ended=1001.0))
-    log.flush(1001.0)
+    log.take([entry("late", ended=1001.0)], 1001.0)
     log.close()
     text = path.read_text()
     assert '{"time":"2023-11-14T22:13:19.750Z","id":"early"' in text
@@ -155,8 +155,7 @@ def test_a_full_batch_may_be_flushed_as_often_as_it_comes_and_is_written_without
     monkeypatch.setattr(log, "_wake", counted)
     now = time.monotonic()
     for batch in range(40):
-        add(log, batch * BATCH, BATCH)
-        flush(log, now + batch * 0.001)
+        add(log, batch * BATCH, BATCH, now + batch * 0.001)
     assert woken < 10
     log.close()
     assert ids(path) == numbers(0, 40 * BATCH)
@@ -256,7 +255,6 @@ def test_lines_that_nobody_reads_are_held_up_to_the_capacity_and_the_others_drop
         add(log, turn * 100, 100)
         flush(log)
         assert log._unwritten <= capacity
-        assert not log.waiting
     until(lambda: log._file.is_open)
     os.close(writing)  # the log has opened its own
     found = Found(drain(reading, log))

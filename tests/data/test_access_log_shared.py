@@ -162,7 +162,7 @@ import sys
 from enginehouse.data.access_log import AccessLog
 from tests.data.access_log_rig import entry
 log = AccessLog("-", {form!r})
-log.add(entry("x"))
+log.take([entry("x")], 0.0)
 log.close()
 print("still open")
 """

@@ -522,7 +522,7 @@ async def test_the_log_tells_how_long_a_request_waited_and_why_it_was_refused(tm
         await house.ask(ask())
         slow.let_go()
         await first.answer()
-        house.worker.access_log.flush(house.worker.now())
+        house.worker.ended.flush(house.worker.now())
         await until(lambda: log.exists() and log.read_text().count("\n") == 2)
         house.worker.access_log.close()
     late, answered = [json.loads(line) for line in log.read_text().splitlines()]

@@ -1,10 +1,10 @@
-"""The access log of a worker: requests that are over are noted, made into lines in batches, and written by a thread.
+"""The access log of a worker: requests that are over become lines, in batches, and are written by a thread.
 
 Owns: what waits (bounded; what does not fit is dropped and counted), when lines are made and written, opening the file
 again after a rotation. May not live here: what a line looks like (`wire.access_line`), how one file takes lines of
 several processes (`log_file`).
 
-Noting a request is one `append`. Neither a slow disk nor a pipe that nobody reads holds up the worker.
+Neither a slow disk nor a pipe that nobody reads holds up the worker.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from enginehouse.core.units import KIB, MIB
 from enginehouse.data.log_file import STANDARD_OUTPUT, LogFile
 from enginehouse.wire.access_line import Entry, JsonLines, Lines, TextLines
 
-#: `flush` is called when this many requests wait: more at once would keep the loop from others for too long (0.25 ms).
-BATCH: Final = 256
 #: The thread is woken for this many bytes, or when it was not for `PERIOD` seconds: a switch of threads costs as much
 #: as a hundred lines.
 WAKE: Final = 512 * KIB
@@ -46,7 +44,7 @@ class AccessLog:
     """`path`: a file, "-" for the standard output, "" for no log. Nothing is opened before there is a line to write.
 
     `capacity`: bytes of lines that may wait to be written. `offset`: seconds from monotonic to Unix time, asked at each
-    flush, since the wall clock may be set. `tell`: takes messages for people.
+    batch, since the wall clock may be set. `tell`: takes messages for people.
     All methods are for the thread of the event loop, and none of them waits, except for `close`.
     """
 
@@ -60,11 +58,7 @@ class AccessLog:
         tell: Callable[[str], None] = say,
     ) -> None:
         self.is_on = bool(path)
-        """False: nothing is to be added."""
-        self.waiting: list[Entry] = []
-        """Requests that are no lines yet. When there are `BATCH` of them, `flush` is due."""
-        self.add: Callable[[Entry], None] = self.waiting.append
-        """Note a request that is over."""
+        """False: nothing is to be taken."""
         self._path = path
         self._lines: Lines = TextLines() if _for_people(path, form) else JsonLines()
         self._capacity = capacity
@@ -84,12 +78,11 @@ class AccessLog:
         self._file = LogFile(path)
         self._failing = False
 
-    def flush(self, now: float) -> None:
-        """Make lines of what waits and hand them to the thread. `now`: monotonic seconds."""
-        lines, count = b"", len(self.waiting)
+    def take(self, entries: list[Entry], now: float) -> None:
+        """Make lines of them and hand them to the thread (see `ended.Taker`)."""
+        lines, count = b"", len(entries)
         if count:
-            lines = self._lines.encode(self.waiting, self._offset())
-            self.waiting.clear()  # in place: `add` belongs to this list
+            lines = self._lines.encode(entries, self._offset())
         if self._dropped:
             lines = self._lines.dropped(self._dropped, now + self._offset()) + lines
         if not lines and not self._unwritten:
@@ -114,9 +107,9 @@ class AccessLog:
                 self._wake()
 
     def close(self, timeout: float = CLOSE) -> None:
-        """Write what waits, for at most `timeout` seconds; nothing may be added any more. Blocks."""
+        """Write what waits, for at most `timeout` seconds; nothing may be taken any more. Blocks."""
         now = time.monotonic()
-        self.flush(now)
+        self.take([], now)
         if self._thread is None and not self._unwritten:
             return
         with self._changed:

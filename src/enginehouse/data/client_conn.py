@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
-from enginehouse.data.access_log import BATCH
 from enginehouse.data.log_entries import refused
 from enginehouse.data.request_reader import RequestReader, Stage
 from enginehouse.wire import errors, http1
@@ -263,13 +262,8 @@ class ClientConn:
         sent = worker.id_of(request)
         answer = replies.unreadable(request, sent, dialect, problem, keep)
         self.transport.write(answer)
-        log = worker.access_log
-        if log.is_on:
-            now = worker.now()
-            size = replies.body_size(answer)
-            log.add(refused(request, sent, now, problem.outcome, problem.outcome.row.status, size))
-            if len(log.waiting) >= BATCH:
-                log.flush(now)
+        now, outcome = worker.now(), problem.outcome
+        worker.ended.add(refused(request, sent, now, outcome, outcome.row.status, replies.body_size(answer)), now)
 
     def _take_pending(self) -> bytes:
         pending, self._pending, self._pending_bytes = b"".join(self._pending), [], 0

@@ -1,4 +1,4 @@
-"""What the access log is told of a request: of one that was sent on, and of one that was refused before.
+"""What is told of a request that is over (`ended`): of one that was sent on, and of one that was refused before.
 
 Owns: putting the fields of `wire.access_line.Record` together. May not live here: when a request is over (`driver`,
 `client_conn`), what a line looks like.

@@ -74,8 +74,8 @@ class Realtime:
 
     def _log(self, outcome: Outcome) -> None:
         worker, request = self._worker, self._request
-        if worker.access_log.is_on:
-            worker.access_log.add(refused(request, request.head.request_id, worker.now(), outcome, 101, 0))
+        now = worker.now()
+        worker.ended.add(refused(request, request.head.request_id, now, outcome, 101, 0), now)
 
     def client_lost(self) -> None:
         """Nothing was begun for it."""

@@ -1,7 +1,7 @@
 """What the client gets of one request, and what is noted of it.
 
-Owns: the answer's way to the client's transport: whole, through a relay, as an error of ours or an engine's; its line
-in the access log. May not live here: whose answer it is (`driver`), the bytes of heads and errors (`replies`,
+Owns: the answer's way to the client's transport: whole, through a relay, as an error of ours or an engine's; what is
+told of it when it is over. May not live here: whose answer it is (`driver`), the bytes of heads and errors (`replies`,
 `wire.errors`), re-framing (`relay`).
 """
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from enginehouse.core.fleet import Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.data import replies
-from enginehouse.data.access_log import BATCH
 from enginehouse.data.continuing import keeps
 from enginehouse.data.held import HeldError
 from enginehouse.data.log_entries import entry
@@ -70,7 +69,7 @@ class Reply:
         self._body = b""
         """That body, where something is looked for in it."""
         self._usage: Usage | None = None
-        self._wants_usage = plan.route.generates and (plan.ask.prompt is not None or worker.access_log.is_on)
+        self._wants_usage = plan.route.generates
 
     @property
     def begun(self) -> bool:
@@ -172,16 +171,12 @@ class Reply:
             relay.found_id = ""
 
     def log(self, choice: Choice | None, attempts: int, waited: float, outcome: Outcome, status: int) -> None:
-        """The request's line. `waited` in seconds."""
-        log = self._worker.access_log
-        if not log.is_on:
-            return
+        """Note that it is over. `waited` in seconds."""
         now, head = self._worker.now(), self.head
         service = choice.service.name if choice is not None else ""
         sent = self.relay.sent if self.relay is not None else max(self._whole, 0)
         stream = head is not None and head.is_event_stream
         times = now, self.first_byte, waited
         warm, took = warm_share(choice, self._plan.ask.prompt), self.usage()
-        log.add(entry(self._request, self._plan, times, service, attempts, outcome, status, sent, stream, took, warm))
-        if len(log.waiting) >= BATCH:
-            log.flush(now)
+        told = entry(self._request, self._plan, times, service, attempts, outcome, status, sent, stream, took, warm)
+        self._worker.ended.add(told, now)

@@ -31,6 +31,7 @@ from enginehouse.data.client_conn import ClientConn
 from enginehouse.data.control_link import REPORT_INTERVAL, ControlLink, follow_control
 from enginehouse.data.counters import Counters
 from enginehouse.data.driver import Driver
+from enginehouse.data.ended import Ended
 from enginehouse.data.engine_pool import UNIX, EnginePool
 from enginehouse.data.intake import read_plan
 from enginehouse.data.mended import Mended
@@ -100,6 +101,7 @@ class Worker:
         self.replay_memory = ReplayMemory(config.failover_memory)
         self.mended = Mended()
         self.access_log = AccessLog(config.access_log, config.access_log_format, config.access_log_buffer)
+        self.ended = Ended([self.access_log] if self.access_log.is_on else [], self.report_bug)
         # connections
         self.known_heads: KnownHeads[RequestHead] = KnownHeads()
         self.pool = EnginePool(config)
@@ -278,7 +280,7 @@ class Worker:
         self.room.sweep(now)
         self.pool.sweep(now)
         self.retries.turn(now)
-        self.access_log.flush(now)
+        self.ended.flush(now)
         self.counters.tick(now)
         if self.link is not None and self.counters.changed and now - self._reported_at >= self._report_interval:
             self._reported_at = now
@@ -318,6 +320,7 @@ class Worker:
         self.shared.states[self.index] = WorkerState.STOPPING
         server.close()
         await self._drain()
+        self.ended.flush(self.now())
         if self.link is not None:
             self.link.report()
         link.cancel()
@@ -325,6 +328,11 @@ class Worker:
         if self._bell is not None:
             self._bell.close()
         self.pool.close()
+
+    def close(self) -> None:
+        """Write what is still to be logged. Blocks."""
+        self.ended.flush(self.now())
+        self.access_log.close()
 
     def end(self, *, successor: bool) -> None:
         """A stop was asked for; `successor`: because another worker serves in this one's place. May come again."""
