@@ -18,6 +18,7 @@ from enginehouse.cli import main as commands
 from enginehouse.cli.options import Setting, can_be_text, is_config, shown
 from enginehouse.cli.parser import Parser
 from enginehouse.cli.reference_errors import errors_page
+from enginehouse.cli.reference_headers import headers_page
 from enginehouse.cli.reference_machines import machines_page
 from enginehouse.core.config.babysitter import BabysitterConfig, Backend
 from enginehouse.core.config.base import Config, Option, options
@@ -176,6 +177,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration_page,
     "cli.md": cli_page,
     "errors.md": lambda: f"{NOTE}\n{errors_page()}",
+    "headers.md": lambda: f"{NOTE}\n{headers_page()}",
     "machines.md": lambda: f"{NOTE}\n{machines_page()}",
 }
 

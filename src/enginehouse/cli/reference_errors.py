@@ -1,6 +1,6 @@
-"""The reference page of errors and headers, from the table of outcomes and the texts of error answers.
+"""The reference page of errors, from the table of outcomes and the texts of error answers.
 
-Owns what the table does not say: the headers, and what outcomes without an answer mean. May not live here: statuses,
+Owns what the table does not say: what outcomes without an answer mean, the registry's own. May not live here: statuses,
 codes, texts.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from enginehouse.core.outcome import Outcome, Phase, Retry, Who
 from enginehouse.wire.errors import error_response
 
-HEAD = """# Errors and headers
+HEAD = """# Errors
 
 The router's own errors have the shape that OpenAI's SDKs expect, `/v1/messages` Anthropic's:
 
@@ -22,7 +22,7 @@ The router's own errors have the shape that OpenAI's SDKs expect, `/v1/messages`
 ```
 
 An engine's own 4xx and 5xx pass through with their status; their bodies are brought into this shape where they have
-another (`verbatim_errors = true` leaves them alone).
+another (`verbatim_errors = true` leaves them alone). Every error carries the [headers](headers.md) of every answer.
 """
 
 OUTCOMES = """
@@ -63,26 +63,6 @@ Same shape; `param` names the field at fault.
 | 503 | `registry_full`, `journal_unavailable`, `too_many_watchers` | nothing was changed; try again |
 """
 
-REASON: Final = (
-    "why this service: the policy's name, `only` (no other could), `session` (affinity), `remembered` (it made the id "
-    "that the path names), `-` if none was chosen; where the policy is `prefix`, followed by the part of the prompt "
-    "that it is thought to have in its cache: `prefix 87%`"
-)
-HEADERS: Final = [
-    (
-        "x-request-id",
-        "the client's own if it is 1 to 128 printable ASCII characters, else a new one; the engine gets it too",
-    ),
-    ("x-enginehouse-service", "name of the service that answered, `-` if none did"),
-    ("x-enginehouse-attempts", "attempts made, 0 where no service was asked"),
-    ("x-enginehouse-queue-ms", "time the request waited for its turn, in milliseconds"),
-    ("x-enginehouse-queue-position", "its place when it began to wait, from 1; only where it had to"),
-    ("x-enginehouse-overhead-ms", "the router's own time until the head was sent, in milliseconds"),
-    ("x-enginehouse-reason", REASON),
-    ("retry-after", "seconds after which trying again makes sense (see the table)"),
-    ("x-should-retry", "`false` where trying again is useless; OpenAI's SDKs obey it"),
-]
-
 UNSENT: Final = {
     Outcome.ANSWERED: "The engine's answer was passed on whole, whatever its status.",
     Outcome.REJECTED: "It answered with one of `retry_statuses`; where nobody else can, that answer is passed on.",
@@ -97,9 +77,7 @@ def errors_page() -> str:
     lines = [HEAD, OUTCOMES, "| outcome | status | type, code | ended by | tried again | blames | says |"]
     lines.append("|---|---|---|---|---|---|---|")
     lines += [_row(outcome) for outcome in Outcome]
-    lines += [STREAMS, "## Headers of every answer\n", "| header | value |", "|---|---|"]
-    lines += [f"| `{name}` | {value} |" for name, value in HEADERS]
-    return "\n".join([*lines, REGISTRY])
+    return "\n".join([*lines, STREAMS, REGISTRY])
 
 
 def _row(outcome: Outcome) -> str:

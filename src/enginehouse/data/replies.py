@@ -6,7 +6,7 @@ Owns: putting an outcome's body, headers and framing together. May not live here
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enginehouse.core.outcome import Outcome
 from enginehouse.data.request import Request
@@ -14,10 +14,14 @@ from enginehouse.policy.choose import Choice, Refusal
 from enginehouse.wire import errors
 from enginehouse.wire.answer_head import AnswerHead
 from enginehouse.wire.errors import Dialect, Unreadable
+from enginehouse.wire.headers import EVERY, QUEUED, template
 from enginehouse.wire.http1 import STATUS_LINES
 
 if TYPE_CHECKING:
     from enginehouse.data.worker import Worker
+
+_EVERY: Final[bytes] = template(EVERY)
+_QUEUED: Final[bytes] = template((QUEUED,))
 
 
 def our_lines(
@@ -40,11 +44,8 @@ def our_lines(
         service, reason = choice.service.name.encode(), choice.reason
         if warm >= 0:
             reason = f"{reason} {int(warm * 100)}%"
-    lines = (
-        b"x-request-id: %b\r\nx-enginehouse-service: %b\r\nx-enginehouse-attempts: %d\r\n"
-        b"x-enginehouse-queue-ms: %d\r\nx-enginehouse-overhead-ms: %.3f\r\nx-enginehouse-reason: %b\r\n"
-    ) % (request_id, service, attempts, waited * 1000, overhead * 1000, reason.encode() or b"-")
-    return lines + b"x-enginehouse-queue-position: %d\r\n" % position if position else lines
+    lines = _EVERY % (request_id, service, attempts, waited * 1000, overhead * 1000, reason.encode() or b"-")
+    return lines + _QUEUED % position if position else lines
 
 
 def error(

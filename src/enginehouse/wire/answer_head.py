@@ -1,24 +1,13 @@
 """The head of an engine's answer, read once: what the router must know of it, and what of it is passed on.
 
-Owns `AnswerHead` and the header rules of answers (RFC 9110 7.6.1, CONTRACTS 1.2). May not live here: the lines that we
-add (`data.replies`), parsing (llhttp).
+Owns `AnswerHead`. May not live here: which headers are passed on (`headers`), the lines that we add (`data.replies`),
+parsing (llhttp).
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-from enginehouse.wire.http1 import HOP_BY_HOP, STATUS_LINES, Headers, named_by_connection
-
-#: Besides hop-by-hop headers: replaced by the router's own.
-_DROPPED: Final = HOP_BY_HOP | {
-    b"x-request-id",
-    b"x-enginehouse-service",
-    b"x-enginehouse-attempts",
-    b"x-enginehouse-queue-ms",
-    b"x-enginehouse-overhead-ms",
-    b"x-enginehouse-reason",
-}
+from enginehouse.wire.headers import KEPT_FROM_CLIENTS
+from enginehouse.wire.http1 import STATUS_LINES, Headers, named_by_connection
 
 
 class AnswerHead:
@@ -53,7 +42,7 @@ class AnswerHead:
         kept = []
         for name, value in headers:
             lower = name.lower()
-            if lower in _DROPPED:
+            if lower in KEPT_FROM_CLIENTS:
                 if lower == b"transfer-encoding":
                     coding = value.strip().lower()
                     self.chunked = coding == b"chunked"

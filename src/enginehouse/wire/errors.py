@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from enginehouse.core.outcome import Outcome
+from enginehouse.wire.headers import RETRY_AFTER, SHOULD_RETRY
 
 
 @enum.unique
@@ -124,9 +125,9 @@ def error_response(
     status = row.status or 502
     headers = [(b"content-type", b"application/json")]
     if row.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % (row.retry_after if retry_after is None else retry_after)))
+        headers.append((RETRY_AFTER.name, b"%d" % (row.retry_after if retry_after is None else retry_after)))
     if row.should_retry is not None:
-        headers.append((b"x-should-retry", b"true" if row.should_retry else b"false"))
+        headers.append((SHOULD_RETRY.name, b"true" if row.should_retry else b"false"))
     headers += extra_headers
     text = text_for(outcome, message)
     if dialect is Dialect.ANTHROPIC:

@@ -1,7 +1,7 @@
 """The head of a request, read once: what the router must know of it, and what of it is passed on.
 
-Owns `RequestHead` and the header rules of requests (RFC 9110 7.6.1, CONTRACTS 1.2). Everything that is passed on goes
-byte for byte. May not live here: where the values that we add come from (`data.intake`), parsing (llhttp).
+Owns `RequestHead`. Everything that is passed on goes byte for byte. May not live here: which headers are read and which
+are passed on (`headers`), where the values that we add come from (`data.intake`), parsing (llhttp).
 """
 
 from __future__ import annotations
@@ -9,32 +9,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from enginehouse.wire.http1 import HOP_BY_HOP, Headers, named_by_connection
+from enginehouse.wire.headers import KEPT_FROM_ENGINES, READ
+from enginehouse.wire.http1 import Headers, named_by_connection
 from enginehouse.wire.paths import Route
 
-#: Besides hop-by-hop headers: answered by the router itself, or replaced by its own.
-_DROPPED: Final = HOP_BY_HOP | {b"expect", b"x-request-id", b"x-forwarded-for"}
-#: Headers that the router reads.
-_READ: Final = frozenset(
-    (
-        b"host",
-        b"connection",
-        b"content-length",
-        b"content-type",
-        b"authorization",
-        b"user-agent",
-        b"x-request-id",
-        b"x-forwarded-for",
-        b"content-encoding",
-        b"transfer-encoding",
-        b"expect",
-        b"upgrade",
-        b"sec-websocket-key",
-        b"sec-websocket-protocol",
-        b"x-session-id",
-        b"x-enginehouse-policy",
-    )
-)
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -104,9 +82,9 @@ class RequestHead:
         pieces: list[bytes] = []
         for name, value in headers:
             lower = name.lower()
-            if lower in _READ:
+            if lower in READ:
                 self._note(lower, value)
-            if lower not in _DROPPED:
+            if lower not in KEPT_FROM_ENGINES:
                 pieces += (name, b": ", value, b"\r\n")
         if self.request_id and _REQUEST_ID.fullmatch(self.request_id) is None:
             self.request_id = b""
@@ -148,7 +126,7 @@ class RequestHead:
             self.protocols.append(value)
 
     def _without(self, names: frozenset[bytes]) -> bytes:
-        dropped = _DROPPED | names
+        dropped = KEPT_FROM_ENGINES | names
         return b"".join([b"%b: %b\r\n" % header for header in self.headers if header[0].lower() not in dropped])
 
     @property
