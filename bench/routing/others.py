@@ -60,15 +60,17 @@ class Lru:
 
 
 class Counting:
-    """What every router here counts: requests in flight (`n`) and uncached tokens before their first token (`p`)."""
+    """What every router here counts: requests in flight (`n`), tokens of their prompts (`held`), and of these
+    the uncached ones before their first token (`p`)."""
 
     def __init__(self, engines: int, kv_tokens: int) -> None:
         self.n = [0] * engines
         self.p = [0.0] * engines
+        self.held = [0] * engines
         self.alive: list[int] = []
         self.index = [Lru(kv_tokens // BLOCK_TOKENS) for _ in range(engines)]
         self._kv = kv_tokens
-        self._under_way: dict[int, tuple[int, float]] = {}
+        self._under_way: dict[int, tuple[int, float, int]] = {}
         self._turn = 0
 
     def use(self, alive: Sequence[int]) -> None:
@@ -87,7 +89,8 @@ class Counting:
         work = job.tokens - matched[engine]
         self.n[engine] += 1
         self.p[engine] += work
-        self._under_way[number] = (engine, work)
+        self.held[engine] += job.tokens
+        self._under_way[number] = (engine, work, job.tokens)
         self.index[engine].touch(job.blocks, full)
         return engine
 
@@ -97,14 +100,15 @@ class Counting:
 
     def first_token(self, number: int, now: float) -> None:
         """As `Router` says."""
-        engine, work = self._under_way[number]
+        engine, work, tokens = self._under_way[number]
         self.p[engine] -= work
-        self._under_way[number] = (engine, 0.0)
+        self._under_way[number] = (engine, 0.0, tokens)
 
     def ended(self, number: int, tokens: int, cached: int, now: float) -> None:
         """As `Router` says."""
-        engine, work = self._under_way.pop(number)
+        engine, work, held = self._under_way.pop(number)
         self.n[engine] -= 1
+        self.held[engine] -= held
         self.p[engine] -= work
 
     def failed(self, number: int, now: float) -> None:
@@ -182,14 +186,15 @@ class LoadAware(Counting):
 class Formula(Counting):
     """Our cost on a perfect index and with fixed figures: beside it one sees what our index and learning cost."""
 
-    _RATE, _EACH = 30_000.0, 0.010
+    _RATE, _EACH, _FULL = 30_000.0, 0.003, 0.6
 
     def chosen(self, job: Job, matched: dict[int, int]) -> int:
         """The least cost."""
 
         def cost(each: int) -> float:
             work = job.tokens - matched[each]
-            return (self.p[each] + work) / self._RATE + self._EACH * self.n[each] * (1 + work / 4096)
+            others = self._EACH * self.n[each] + self._FULL * self.held[each] / self._kv
+            return (self.p[each] + work) / self._RATE + others * (1 + work / 4096)
 
         return min(self.in_turn(self.alive), key=cost)
 

@@ -101,8 +101,8 @@ class Ours:
         self._shared = shared
 
     def in_flight(self, engine: int) -> int:
-        """What all workers together count there: requests and tokens still to be computed."""
-        return self._shared.load(engine) + sum(row[engine] for row in self._shared.queued)
+        """What all workers together count there: requests, and tokens still to be computed or held."""
+        return self._shared.load(engine) + sum(row[engine] for row in (*self._shared.queued, *self._shared.held))
 
     def use(self, alive: Sequence[int]) -> None:
         """As `Router` says: workers get a new fleet at once."""

@@ -63,6 +63,7 @@ async def test_a_request_is_explained_with_what_each_service_would_cost_it(short
             "matched_share": 0.0,
             "uncached_tokens": told["services"][0]["uncached_tokens"],
             "queued_tokens": 0,
+            "held_tokens": 0,
             "cost_ms": told["services"][0]["cost_ms"],
             "tokens_per_second": 30_000.0,
             "bytes_per_token": 4.0,

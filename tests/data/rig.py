@@ -235,6 +235,10 @@ class Rig:
         """Tokens of prompts that engines still have to compute."""
         return sum(self.shared.queued[self.worker.index])
 
+    def held(self) -> int:
+        """Tokens of all prompts in flight."""
+        return sum(self.shared.held[self.worker.index])
+
     async def idle(self) -> None:
         """Until nothing is in flight."""
         await until(lambda: not self.load())
@@ -303,6 +307,7 @@ async def _serving(
         await until(lambda: not worker.clients)
         await house.idle()
         assert not any(shared.queued[index])
+        assert not any(shared.held[index])
         assert worker.bodies_held == 0
         assert worker.replay_memory.free == worker.config.failover_memory
         assert not worker.room.waiting

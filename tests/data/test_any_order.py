@@ -78,6 +78,7 @@ def held(world: World) -> set[str]:
     found = {
         "loads": world.load(),
         "queued tokens": world.queued(),
+        "held tokens": world.held(),
         "bodies": worker.bodies_held,
         "places in line": len(worker.room.waiting) + sum(world.shared.waiting),
         "memory of streams": worker.config.failover_memory - worker.replay_memory.free,

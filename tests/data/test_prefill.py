@@ -214,11 +214,11 @@ async def test_a_prompt_is_queued_from_the_dispatch_until_the_whole_answer_is_th
     async with rig(Engine("a", holds)) as house:
         asked = asyncio.ensure_future(house.ask(request()))
         await until(lambda: holds.calls)
-        assert house.queued() == pytest.approx(prompt().size / TOKEN_BYTES, rel=0.01)
+        assert house.queued() == house.held() == pytest.approx(prompt().size / TOKEN_BYTES, rel=0.01)
         await holds.calls[0].answer()
         holds.over.set()
         await asked
-        assert house.queued() == 0
+        assert house.queued() == house.held() == 0
 
 
 async def test_of_a_prompt_only_what_is_not_warm_is_queued() -> None:
@@ -230,6 +230,7 @@ async def test_of_a_prompt_only_what_is_not_warm_is_queued() -> None:
         asked.append(asyncio.ensure_future(house.ask(request())))
         await until(lambda: len(holds.calls) == 2)
         assert 0 < house.queued() - first < 300, "less than the chunk that is not whole"
+        assert house.held() == 2 * first, "warm or not, it is in the cache while it is in flight"
         for call in holds.calls:
             await call.answer()
         holds.over.set()
@@ -251,6 +252,7 @@ async def test_a_stream_that_has_begun_has_its_prompt_computed_and_goes_on() -> 
         await call.send(chunk(token()))
         await client.reader.readuntil(b"word")
         assert (house.queued(), house.load()) == (0, 1)
+        assert house.held() > 2000, "until the end of its answer"
         for number in range(3):
             await call.send(chunk(token(f"token-{number}")))
             await client.reader.readuntil(b"token-%d" % number)
@@ -451,6 +453,6 @@ def test_prefix_is_what_models_have_that_are_not_configured() -> None:
 
 def test_the_row_of_a_dead_worker_is_dropped() -> None:
     shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
-    shared.queued[3][5] = 4000
+    shared.queued[3][5], shared.held[3][5] = 4000, 9000
     shared.forget_worker(3)
-    assert shared.queued[3][5] == 0
+    assert (shared.queued[3][5], shared.held[3][5]) == (0, 0)

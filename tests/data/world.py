@@ -286,7 +286,7 @@ class World:
 
     def check(self) -> None:
         """Between two steps."""
-        running = queued = 0
+        running = queued = held = 0
         for conn in self.worker.clients:
             driver = conn.driver
             if driver is not None:
@@ -294,8 +294,10 @@ class World:
                 for attempt in (driver._attempt, driver._rival):
                     if attempt is not None:
                         running += 1
-                        queued += attempt._prefill._tokens if attempt._prefill is not None else 0
-        assert (self.load(), self.queued()) == (running, queued), self.story
+                        if (prefill := attempt._prefill) is not None:
+                            queued += prefill._queued
+                            held += prefill._held
+        assert (self.load(), self.queued(), self.held()) == (running, queued, held), self.story
         self.states["prompts queued"] += queued > 0
         self.states["prompts computed"] += running > 0 and not queued
 
@@ -313,6 +315,10 @@ class World:
     def queued(self) -> int:
         """Tokens to be computed, of all services."""
         return sum(map(abs, self.shared.queued[0]))
+
+    def held(self) -> int:
+        """Tokens of the prompts in flight, of all services."""
+        return sum(map(abs, self.shared.held[0]))
 
 
 async def settled() -> None:

@@ -50,6 +50,7 @@ class Router:
         slot = choice.service.slot
         self.memory.loads[self.worker][slot] += 1
         self.memory.queued[self.worker][slot] += choice.score.uncached
+        self.memory.held[self.worker][slot] += choice.score.tokens
         return choice, self.view.index.touch(choice.service, prompt, choice.score.running, choice.score.queued)
 
     def serve(self, prompt: Prompt, session: str = "") -> str:
@@ -58,6 +59,7 @@ class Router:
         assert choice.score is not None
         self.memory.loads[self.worker][choice.service.slot] -= 1
         self.memory.queued[self.worker][choice.service.slot] -= choice.score.uncached
+        self.memory.held[self.worker][choice.service.slot] -= choice.score.tokens
         return choice.service.name
 
 
@@ -65,10 +67,21 @@ class Router:
 
 
 def test_the_cost_is_an_estimate_of_the_seconds_until_the_first_token() -> None:
-    assert cost_of(3000, 0, 0, 30_000.0) == pytest.approx(0.1)
-    assert cost_of(3000, 6000, 0, 30_000.0) == pytest.approx(0.3)
-    assert cost_of(0, 0, 20, 30_000.0) == pytest.approx(0.2)
-    assert cost_of(4096, 0, 20, 4096.0) == pytest.approx(1.4)
+    assert cost_of(3000, 0, 0, 0.0, 30_000.0) == pytest.approx(0.1)
+    assert cost_of(3000, 6000, 0, 0.0, 30_000.0) == pytest.approx(0.3)
+    assert cost_of(0, 0, 20, 0.0, 30_000.0) == pytest.approx(0.06)
+    assert cost_of(4096, 0, 20, 0.0, 4096.0) == pytest.approx(1.12)
+    assert cost_of(0, 0, 0, 0.5, 30_000.0) == pytest.approx(0.3)
+    assert cost_of(4096, 0, 20, 0.5, 4096.0) == pytest.approx(1.72)
+
+
+def test_of_two_with_as_many_requests_the_one_whose_cache_is_less_full_gets_it() -> None:
+    router = Router(services(1, 1))
+    here, there = router.table.everyone.services
+    for place, tokens in ((here, 200_000), (there, 100_000)):
+        router.memory.loads[0][place.slot] = 8
+        router.memory.held[0][place.slot] = tokens
+    assert {router.choose(said(text)).service.name for text in range(20)} == {there.name}
 
 
 def test_what_is_warm_counts_against_what_others_wait_for() -> None:
@@ -125,9 +138,10 @@ def houses(draw: st.DrawFn) -> tuple[Router, list[Service], Prompt, int, int]:
     for place, text, length in draw(few):
         router.view.index.touch(members[place], said(text, length, common=draw(st.integers(0, 3))))
     small = st.integers(0, 3)
-    for row in (*router.view.loads, *router.view.queued):
-        for place in range(count):
-            row[place] = draw(small) * (1 if row in router.view.loads else 700)
+    for rows, each in ((router.view.loads, 1), (router.view.queued, 700), (router.view.held, 9000)):
+        for row in rows:
+            for place in range(count):
+                row[place] = draw(small) * each
     prompt = said(draw(st.integers(0, 3)), draw(st.integers(0, 24)), tail=draw(st.integers(1, 500)))
     found = draw(st.lists(st.sampled_from(members), min_size=1, unique_by=lambda one: one.name))
     return router, found, prompt, draw(st.just(0) | st.integers(1, PRIME - 1)), draw(st.integers(0, 100))
@@ -137,7 +151,7 @@ def houses(draw: st.DrawFn) -> tuple[Router, list[Service], Prompt, int, int]:
 def test_who_is_picked_is_who_brute_force_finds(house: tuple[Router, list[Service], Prompt, int, int]) -> None:
     router, found, prompt, key, turn = house
     view, mean = router.view, router.table.everyone.mean
-    chosen, reason = pick(prompt, found, view.loads, view.queued, view.index, mean, key, turn)
+    chosen, reason = pick(prompt, found, view.loads, view.queued, view.held, view.index, mean, key, turn)
     costs = {
         one.name: cost(router, one, prompt, [each.weight for each in router.table.everyone.services]) for one in found
     }
@@ -168,8 +182,9 @@ def cost(router: Router, place: Service, prompt: Prompt, weights: list[int]) -> 
     known = depth(router.memory, place, prompt)
     rest = int((prompt.size - (ENDS[known - 1] if known else 0)) / 4.0) + 1
     queued = sum(row[place.slot] for row in router.memory.queued)
+    full = sum(row[place.slot] for row in router.memory.held) / 400_000
     running = router.memory.load(place.slot)
-    seconds = (queued + rest) / 30_000 + 0.01 * running * (1 + rest / 4096)
+    seconds = (queued + rest) / 30_000 + (0.003 * running + 0.6 * full) * (1 + rest / 4096)
     return seconds * (sum(weights) / len(weights)) / place.weight
 
 

@@ -101,6 +101,7 @@ class Explainer:
             "matched_share": round(score.matched / prompt.size, 4) if prompt.size else 0.0,
             "uncached_tokens": score.uncached,
             "queued_tokens": score.queued,
+            "held_tokens": score.held,
             "cost_ms": round(1000 * score.cost, 3),
             "tokens_per_second": round(figures.rate, 1),
             "bytes_per_token": round(figures.token_bytes, 3),

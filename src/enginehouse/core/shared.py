@@ -41,7 +41,8 @@ _CROWDED = _WAITING + 8 * MAX_WORKERS
 _TURNS = _CROWDED + 8
 _TALLIES = _TURNS + 8 * MAX_WORKERS * LINES
 _QUEUED = _TALLIES + 8 * MAX_WORKERS * MAX_SERVICES
-_OWNERS = _QUEUED + 4 * MAX_WORKERS * MAX_SERVICES
+_HELD = _QUEUED + 4 * MAX_WORKERS * MAX_SERVICES
+_OWNERS = _HELD + 4 * MAX_WORKERS * MAX_SERVICES
 _CLOCKS = _OWNERS + 8 * MAX_SERVICES
 _DOUBTS = _CLOCKS + 8 * MAX_SERVICES
 _RATES = _DOUBTS + 8 * MAX_SERVICES
@@ -120,6 +121,9 @@ class Shared:
         rows = [part(_QUEUED + w * 4 * MAX_SERVICES, 4 * MAX_SERVICES) for w in range(MAX_WORKERS)]
         self.queued = [row.cast("i") for row in rows]
         """Tokens that engines have to compute before a first byte: `queued[worker][slot]`, one writer as for loads."""
+        rows = [part(_HELD + w * 4 * MAX_SERVICES, 4 * MAX_SERVICES) for w in range(MAX_WORKERS)]
+        self.held = [row.cast("i") for row in rows]
+        """Tokens of the prompts in flight, from the dispatch to the end of the answer: `held[worker][slot]`."""
         self.owners = part(_OWNERS, 8 * MAX_SERVICES).cast("q")
         """Per slot the generation that all of the following is of."""
         self.clocks = part(_CLOCKS, 8 * MAX_SERVICES).cast("q")
@@ -147,20 +151,20 @@ class Shared:
         """The same for rows of queued tokens."""
         return tuple([self.queued[worker] for worker in self._alive(own)])
 
+    def living_held(self, own: int) -> tuple[memoryview[int], ...]:
+        """The same for rows of tokens of the prompts in flight."""
+        return tuple([self.held[worker] for worker in self._alive(own)])
+
     def _alive(self, own: int) -> list[int]:
         beats = self.beats.tolist()
         return [worker for worker in range(MAX_WORKERS) if beats[worker] or worker == own]
 
     def forget_worker(self, worker: int) -> None:
         """Drop a dead worker's row: what it had in flight is gone with its connections."""
-        row, queued, tallies = self.loads[worker], self.queued[worker], self._tallies[worker]
-        for slot in range(MAX_SERVICES):
-            if row[slot]:
-                row[slot] = 0
-            if queued[slot]:
-                queued[slot] = 0
-            if tallies[slot]:
-                tallies[slot] = 0
+        for row in (self.loads[worker], self.queued[worker], self.held[worker], self._tallies[worker]):
+            for slot in range(MAX_SERVICES):
+                if row[slot]:
+                    row[slot] = 0
         turns = self.turns[worker]
         for line in range(LINES):
             turns[line] = 0.0

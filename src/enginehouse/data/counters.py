@@ -64,8 +64,8 @@ class _Count:
 
 
 class Counters:
-    """All counts of one worker. `row` and `queued` are its rows of loads and of tokens still to be computed, its own to
-    write. `clock`: as in `PassiveHealth`."""
+    """All counts of one worker. `row`, `queued` and `held` are its rows of loads, of tokens still to be computed and of
+    tokens of prompts in flight, its own to write. `clock`: as in `PassiveHealth`."""
 
     def __init__(self, shared: Shared, index: int, config: RouterConfig, clock: Callable[[], float]) -> None:
         self._shared = shared
@@ -83,6 +83,7 @@ class Counters:
         """Slots of the services that this worker has on trial; mostly empty, for one look to tell."""
         self.row = shared.loads[index]
         self.queued = shared.queued[index]
+        self.held = shared.held[index]
         self.changed = False
 
     # -- attempts ------------------------------------------------------------------------------------------------------
@@ -97,6 +98,10 @@ class Counters:
     def queue(self, service: Service, tokens: int) -> None:
         """So many tokens of prompts are to be computed, or (negative) no longer."""
         self.queued[service.slot] += tokens
+
+    def hold(self, service: Service, tokens: int) -> None:
+        """A prompt of so many tokens is in flight, or (negative) no longer."""
+        self.held[service.slot] += tokens
 
     def release(
         self,

@@ -1,8 +1,8 @@
 """A request's prompt at the service that has to compute it: what it adds to the queue there, and what comes of it.
 
-Owns `Prefill`: tokens that count as queued from the dispatch to the first token, what the service is thought to have
-warm because of them, and what its answer teaches. May not live here: what is warm where (`policy.prefix_index`), the
-rows (`counters`), when an attempt begins and ends (`attempt`).
+Owns `Prefill`: tokens that count as queued from the dispatch to the first token and as held to the end, what the
+service is thought to have warm because of them, and what its answer teaches. May not live here: what is warm where
+(`policy.prefix_index`), the rows (`counters`), when an attempt begins and ends (`attempt`).
 """
 
 from __future__ import annotations
@@ -23,29 +23,37 @@ MOST_TOKENS: Final = 1 << 20
 class Prefill:
     """Made when the slot is taken, before anything is awaited. Every method may be called twice."""
 
-    __slots__ = ("_counters", "_index", "_score", "_tokens", "_touch", "waits")
+    __slots__ = ("_counters", "_held", "_index", "_queued", "_score", "_touch", "waits")
 
     def __init__(self, counters: Counters, index: PrefixIndex, score: Scored, prompt: Prompt) -> None:
         self._counters = counters
         self._index = index
         self._score = score
-        self._tokens = min(score.uncached, MOST_TOKENS)
+        self._queued = min(score.uncached, MOST_TOKENS)
+        self._held = min(score.tokens, MOST_TOKENS)
         self.waits = True
         """For the first token."""
-        counters.queue(score.service, self._tokens)
+        counters.queue(score.service, self._queued)
+        counters.hold(score.service, self._held)
         self._touch = index.touch(score.service, prompt, score.running, score.queued)
 
     def first_token(self, seconds: float) -> None:
         """The prompt has been computed. `seconds` since it was sent; negative where that shows nothing, since more than
         the prompt was computed meanwhile."""
         if self.waits:
-            self.release()
+            self._computed()
             if seconds >= 0:
                 self._index.answered(self._touch, seconds)
 
     def release(self) -> None:
-        """Nothing of it is queued any more."""
-        tokens, self._tokens = self._tokens, 0
+        """The attempt is over: nothing of it is queued or held any more."""
+        self._computed()
+        tokens, self._held = self._held, 0
+        if tokens:
+            self._counters.hold(self._score.service, -tokens)
+
+    def _computed(self) -> None:
+        tokens, self._queued = self._queued, 0
         self.waits = False
         if tokens:
             self._counters.queue(self._score.service, -tokens)

@@ -33,6 +33,7 @@ class LoadView:
     __slots__ = (
         "capacity",
         "ejected_until",
+        "held",
         "index",
         "latest_ejection",
         "learned",
@@ -54,6 +55,8 @@ class LoadView:
         """Per worker that lives a row of in-flight requests per slot."""
         self.queued: Sequence[memoryview[int]] = tuple(shared.queued[:workers])
         """The same of tokens still to be computed."""
+        self.held: Sequence[memoryview[int]] = tuple(shared.held[:workers])
+        """The same of tokens of the prompts in flight."""
         self.index = PrefixIndex(shared)
         self.capacity = capacity
         self.learned: memoryview[int] | None = shared.learned if learn else None
@@ -62,6 +65,7 @@ class LoadView:
         """Who lives has changed: whose rows count, beside those of worker `own`."""
         self.loads = shared.living(own)
         self.queued = shared.living_queued(own)
+        self.held = shared.living_held(own)
         self.index.look()
 
 
@@ -139,7 +143,9 @@ def _alone(service: Service, reason: str, entry: Entry, ask: Ask, view: LoadView
     """No other one comes into question; what it is to compute counts all the same."""
     if ask.prompt is None or policy_of(ask, entry) != "prefix":
         return Choice(service, reason)
-    return Choice(service, reason, score(ask.prompt, service, view.loads, view.queued, view.index, entry.mean))
+    return Choice(
+        service, reason, score(ask.prompt, service, view.loads, view.queued, view.held, view.index, entry.mean)
+    )
 
 
 def _warmest(
@@ -160,7 +166,7 @@ def _warmest(
         return _all_taken(table, ask, entry, tried, found)
     if len(found) == 1:
         return _alone(found[0], "only", entry, ask, view)
-    chosen, reason = pick(prompt, found, view.loads, view.queued, view.index, entry.mean, key, turn)
+    chosen, reason = pick(prompt, found, view.loads, view.queued, view.held, view.index, entry.mean, key, turn)
     return _alone(chosen, reason, entry, ask, view)
 
 

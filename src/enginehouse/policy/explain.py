@@ -136,7 +136,7 @@ class _Question:
         prompt, view = self._ask.prompt, self._view
         if self._policy != "prefix" or prompt is None or not found:
             return {}
-        ranked = rank(prompt, list(found.values()), view.loads, view.queued, view.index, self._entry.mean)
+        ranked = rank(prompt, list(found.values()), view.loads, view.queued, view.held, view.index, self._entry.mean)
         return {one.service.name: one for one in ranked}
 
     def _judge(self, service: Service, candidate: bool, share: float, score: Scored | None) -> Judged:

@@ -79,7 +79,7 @@ class Touch:
 class Figures:
     """What is known of a service beside what is warm there: read from the shared memory now and then, not each time."""
 
-    __slots__ = ("base", "rate", "service", "slot", "span", "token_bytes")
+    __slots__ = ("base", "kv_tokens", "rate", "service", "slot", "span", "token_bytes")
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -89,6 +89,8 @@ class Figures:
         """Prompt tokens that it computes in a second."""
         self.token_bytes = TOKEN_BYTES
         """Bytes of a prompt's JSON for each of its tokens."""
+        self.kv_tokens = float(service.kv_tokens or KV_TOKENS)
+        """Tokens that its KV cache holds."""
         self.span = 0
         """KiB of its clock for which a chunk is warm."""
 
