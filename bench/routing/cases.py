@@ -14,11 +14,12 @@ Trouble = Literal["", "killed", "slowed"]
 #: Seeds of what is compared, and of what is only looked at.
 SEEDS, ONE = (1, 2, 3, 4, 5), (1,)
 _EVERYBODY = tuple(ALL)
-#: Those who look at prompts, and the best of the others; those that are shown as they are by default.
-_CLOSER = tuple(name for name in ALL if name not in ("round_robin", "nginx"))
+#: Those who look at prompts; the best of the others, too; those that are shown as they are by default.
+_LOOKING = tuple(name for name in ALL if name not in ("round_robin", "least_load", "nginx"))
+_CLOSER = ("least_load", *_LOOKING)
 _SOME = tuple(name for name in ALL if name != "round_robin" and not name.endswith("-tuned"))
 #: Loads that are compared over several seeds, and by whom.
-_COMPARED = {"conversation": _CLOSER, "agents": _CLOSER, "hot": _CLOSER, "chats": _SOME}
+_COMPARED = {"conversation": _CLOSER, "agents": _LOOKING, "hot": _LOOKING, "chats": _SOME}
 #: And with one seed: everybody once.
 _ONCE = {"conversation-raw": _EVERYBODY, "documents": _SOME, "code": _SOME}
 
@@ -70,7 +71,7 @@ def workers(count: int, seeds: tuple[int, ...]) -> Case:
 def troubles() -> list[Case]:
     """An engine dies and comes back, or is slow for a while: below the knee, and in slower time, as routers notice such
     things by real clocks."""
-    rate, scale = LOADS["conversation"].rates[1], 4.0
+    rate, scale = LOADS["conversation"].rates[0], 4.0
     return [
         Case("an engine is killed, and comes back", "conversation", rate, _SOME, ONE, 1, "killed", 1.0, scale),
         Case("an engine is three times as slow", "conversation", rate, _SOME, ONE, 1, "slowed", 3.0, scale),

@@ -74,17 +74,17 @@ def _documents(_folder: Path, requests: int, seed: int) -> Trace:
 
 LOADS = {
     "conversation": Load(
-        "Mooncake's conversations, jittered", 3.0, (1.8, 2.2, 2.6, 3.0, 3.4), 5.0, _spread(CONVERSATION), CONVERSATION
+        "Mooncake's conversations, jittered", 3.0, (2.2, 2.6, 3.0, 3.4), 5.0, _spread(CONVERSATION), CONVERSATION
     ),
     "conversation-raw": Load(
         "Mooncake's conversations, in the bursts of their 3 s clock",
         3.0,
-        (1.8, 2.2, 2.6, 3.0, 3.4),
+        (2.2, 2.6, 3.0, 3.4),
         5.0,
         lambda folder, requests, _seed: _first(folder, CONVERSATION, requests),
         CONVERSATION,
     ),
-    "agents": Load("100 agents, 15 turns each, four tools", 4.0, (1.0, 2.0, 4.0, 8.0), 5.0, _agents),
+    "agents": Load("100 agents, 15 turns each, four tools", 4.0, (1.0, 2.0, 4.0, 8.0), 3.0, _agents),
     "hot": Load("one prefix of 8,192 tokens in 80 % of requests", 24.0, (12.0, 18.0, 24.0, 30.0, 36.0), 3.0, _hot),
     "documents": Load("long documents that many ask about", 14.0, (8.0, 11.0, 14.0, 17.0), 5.0, _documents),
     "chats": Load("Azure's chats, nothing shared", 12.0, (8.0, 12.0, 16.0, 20.0), 2.0, _spread(CHATS), CHATS),

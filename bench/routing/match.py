@@ -138,7 +138,8 @@ def _trouble(case: Case, engines: Engines, seconds: float) -> Iterator[None]:
 
 
 class Busy:
-    """How much of all cores was in use, by whomever, since it was made: above nine tenths nothing is to be believed."""
+    """How much of all cores was in use since it was made, by whatever does not give way (nice 0 and below): above nine
+    tenths nothing is to be believed."""
 
     def __init__(self) -> None:
         self._before = _ticks()
@@ -150,6 +151,6 @@ class Busy:
 
 
 def _ticks() -> tuple[int, int]:
-    """(idle, all) of all cores since the system started."""
+    """(free, all) of all cores since the system started; free is what idles, waits for disks or gives way."""
     fields = [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
-    return fields[3] + fields[4], sum(fields)
+    return fields[1] + fields[3] + fields[4], sum(fields)
