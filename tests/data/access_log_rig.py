@@ -37,6 +37,8 @@ def entry(id: str, model: str = "m", ended: float = 1000.0) -> Entry:
         stream=False,
         usage=None,
         warm=-1.0,
+        reason="only",
+        key=b"",
     )
 
 

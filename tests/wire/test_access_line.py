@@ -27,6 +27,7 @@ from enginehouse.wire.access_line import (
     Record,
     TextLines,
     Times,
+    key_hash,
     path_of,
     text_name,
 )
@@ -52,6 +53,8 @@ ANSWERED = Record(
     stream=True,
     usage=Usage(2500, 320, 2400),
     warm=0.9567,
+    reason="prefix",
+    key=b"Bearer sk-secret",
 )
 #: What clients might put into a name to break a line, a parser or a terminal.
 HOSTILE = [
@@ -91,7 +94,7 @@ def lines(request: pytest.FixtureRequest) -> Lines:
 
 
 def test_a_json_line_has_these_fields_in_this_order_and_no_others() -> None:
-    """So no content, no key, no query and no header but the id."""
+    """So no content, no key but a hash of it, no query and no header but the id."""
     assert list(json_line().items()) == [
         ("time", "2023-11-14T22:30:00.812Z"),
         ("id", "req-0a1b2c3d4e5f-1"),
@@ -114,6 +117,7 @@ def test_a_json_line_has_these_fields_in_this_order_and_no_others() -> None:
         ("tokens_out", 320),
         ("tokens_cached", 2400),
         ("warm", 0.95),
+        ("key", "d39fd0d9"),
     ]
 
 
@@ -126,25 +130,33 @@ def test_a_text_line_begins_with_what_is_looked_at_first() -> None:
     assert text_line() == (
         "2023-11-14T22:30:00.812Z 200     812.4ms POST /v1/chat/completions model=Qwen/Qwen3-8B service=engine-1"
         " answered -- attempts=1 queue=12.5ms first=95.2ms in=1204 out=35210 stream"
-        " tokens=2500+320 cached=2400 warm=95% client=192.0.2.7 id=req-0a1b2c3d4e5f-1\n"
+        " tokens=2500+320 cached=2400 warm=95% client=192.0.2.7 key=d39fd0d9 id=req-0a1b2c3d4e5f-1\n"
     )
 
 
 def test_what_there_was_none_of_is_null_or_empty_in_json_and_a_dash_in_text() -> None:
     nothing: dict[str, Any] = {
         "first_byte": 0.0, "model": "", "service": "", "status": 0, "stream": False, "usage": None, "warm": -1.0,
+        "key": b"",
     }  # fmt: skip
     line = json_line(**nothing)
     assert (line["first_byte_ms"], line["model"], line["service"], line["status"], line["stream"]) == (
         None, "", "", 0, False,
     )  # fmt: skip
-    assert [line[name] for name in ("tokens_in", "tokens_out", "tokens_cached", "warm")] == [None] * 4
+    assert [line[name] for name in ("tokens_in", "tokens_out", "tokens_cached", "warm", "key")] == [None] * 5
     assert " 000 " in text_line(**nothing)
     assert " model=- service=- " in text_line(**nothing)
     assert " first=- " in text_line(**nothing)
-    for field in (" stream", "tokens=", "cached=", "warm="):
+    for field in (" stream", "tokens=", "cached=", "warm=", "key="):
         assert field not in text_line(**nothing)
     assert " tokens=3+1 warm=0% " in text_line(usage=Usage(3, 1, None), warm=0.0)
+
+
+def test_one_key_has_the_same_eight_digits_whichever_header_it_came_in_and_none_of_it_is_in_a_line() -> None:
+    ways = [b"Bearer sk-secret", b"bearer  sk-secret ", b"sk-secret"]
+    assert {json_line(key=way)["key"] for way in ways} == {key_hash("sk-secret")} == {"d39fd0d9"}
+    assert json_line(key=b"Bearer sk-secreu")["key"] != "d39fd0d9"
+    assert "secret" not in json.dumps(json_line()) + text_line()
 
 
 @pytest.mark.parametrize("outcome", Outcome)

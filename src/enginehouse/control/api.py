@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 import uvicorn
@@ -34,8 +34,8 @@ EXPLAINED_AT_ONCE = 4
 KEEPALIVE = 600
 
 
-def make_app(views: Views, explainer: Explainer, max_body: int) -> Starlette:
-    """The ASGI app. `max_body`: bytes of a request that is to be explained."""
+def make_app(views: Views, explainer: Explainer, max_body: int, more: Iterable[Route]) -> Starlette:
+    """The ASGI app. `max_body`: bytes of a request that is to be explained. `more`: routes of other parts."""
 
     def told(tell: Callable[[], object]) -> Callable[[Request], Response]:
         return lambda _: _json(tell())
@@ -60,15 +60,17 @@ def make_app(views: Views, explainer: Explainer, max_body: int) -> Starlette:
     ]
     explanation = _Explaining(explainer, max_body)
     routes += [Route(path, explanation.answer, methods=_ANY) for path in (EXPLAIN, EXPLAIN + "/{target:path}")]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse, Exception: _fail})
+    app = Starlette(routes=[*routes, *more], exception_handlers={HTTPException: _refuse, Exception: _fail})
     app.router.redirect_slashes = False
     return app
 
 
-async def serve(views: Views, explainer: Explainer, max_body: int, listener: socket.socket) -> None:
+async def serve(
+    views: Views, explainer: Explainer, max_body: int, more: Iterable[Route], listener: socket.socket
+) -> None:
     """Answer on a listening socket until cancelled."""
     config = uvicorn.Config(
-        make_app(views, explainer, max_body),
+        make_app(views, explainer, max_body, more),
         loop="none",
         http="httptools",
         ws="none",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from typing import NamedTuple
 
 import aiohttp
@@ -17,6 +18,7 @@ from yarl import URL
 from enginehouse.control.access import Accesses
 from enginehouse.control.resolver import Resolver
 from enginehouse.control.roster import Entry
+from enginehouse.core.record import default_url
 from enginehouse.core.units import MIB
 
 #: Bytes of an answer that are read; what comes after them is left out.
@@ -60,6 +62,13 @@ class EngineClient:
         access = self._accesses.of(entry.name)
         headers = {"Authorization": f"Bearer {access.api_key}"} if access.api_key else {}
         tls = self._accesses.tls(access.ca_file) if url.startswith("https:") else True
+        return await self._get(url, headers, tls)
+
+    async def get_beside(self, entry: Entry, path: str) -> Answer:
+        """The same of its babysitter, which listens at the next port, without TLS; the engine's key is not for it."""
+        return await self._get(default_url(entry.record.host, entry.record.port + 1) + path, {}, True)
+
+    async def _get(self, url: str, headers: dict[str, str], tls: ssl.SSLContext | bool) -> Answer:
         request = self._session.get(URL(url, encoded=True), headers=headers, ssl=tls, allow_redirects=False)
         async with request as response:
             body = bytearray()

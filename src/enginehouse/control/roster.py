@@ -7,16 +7,19 @@ May not live here: talking to a registry (`discovery`), looking at engines (`pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
 
 from enginehouse.control.access import Accesses
+from enginehouse.control.events import Kind, Tell, kind_of
 from enginehouse.control.slots import Slots, generation_of
 from enginehouse.core.fleet import Fleet, Service
-from enginehouse.core.record import Record, cache_type, continues, endpoint, is_inference, model_objects
+from enginehouse.core.record import DRAINING, Record, cache_type, continues, endpoint, is_inference, model_objects
 from enginehouse.machines.health import Command, Confirmed, Event, Health, Readmit, State, Withdrawn
 
 Source = Literal["static", "registry"]
@@ -24,6 +27,9 @@ Source = Literal["static", "registry"]
 MAX_KNOWN_MODELS = 20_000
 #: Rejected records that are listed; more are left out.
 MAX_REJECTED = 1000
+#: Looks at a service that are remembered.
+MAX_PROBES = 30
+_WHERE = {"static": "in the static file", "registry": "in the registry"}
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -32,6 +38,18 @@ class Rejected(msgspec.Struct, frozen=True):
     name: str
     source: Source
     reason: str
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """What one look at a service found."""
+
+    time: float
+    """Unix seconds."""
+    passed: bool
+    reason: str
+    """Why it failed, or what its owner should know; "" for nothing."""
+    ms: float
+    """How long it took."""
 
 
 class Entry:
@@ -48,6 +66,7 @@ class Entry:
         "model_objects",
         "models",
         "note",
+        "probes",
         "record",
         "slot",
         "source",
@@ -67,6 +86,8 @@ class Entry:
         """When it is asked for that again. Monotonic seconds."""
         self.note = ""
         """Something its owner should know although it is up, "" for nothing."""
+        self.probes: deque[Probed] = deque(maxlen=MAX_PROBES)
+        """What the last looks at it found."""
         self.describe(record, source)
 
     def describe(self, record: Record, source: Source) -> None:
@@ -103,19 +124,31 @@ class _SourceState:
     answered: bool = False
     missing_since: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def troubled(self) -> bool:
+        """Can the source as a whole not be used?"""
+        return any(not item.name for item in self.rejected)
+
 
 class Roster:
     """All services by name. `obey(entry, command)` carries out what a health machine commands."""
 
     def __init__(
-        self, sources: Iterable[Source], max_errors: int, grace: float, obey: Callable[[Entry, Command], None]
+        self,
+        sources: Iterable[Source],
+        max_errors: int,
+        grace: float,
+        obey: Callable[[Entry, Command], None],
+        tell: Tell = lambda *_: None,
     ) -> None:
-        """`sources` that are configured; `grace`: seconds a service stays after the registry has lost it."""
+        """`sources` that are configured; `grace`: seconds a service stays after the registry has lost it. `tell` hears
+        what happens."""
         self.entries: dict[str, Entry] = {}
         self._sources: dict[Source, _SourceState] = {source: _SourceState() for source in sources}
         self._max_errors = max_errors
         self._grace = grace
         self._obey = obey
+        self._tell = tell
         self._slots = Slots()
         self._unused: list[Rejected] = []
         self._known: set[str] = set()
@@ -147,8 +180,14 @@ class Roster:
         """The source's whole list. What a registry no longer lists stays for the grace period; a file is obeyed."""
         state = self._sources[source]
         new = {record.name: record for record in records}
+        if state.troubled:
+            self._tell(Kind.SOURCE_BACK, "", source)
         state.rejected, state.answered = tuple(rejected)[:MAX_REJECTED], True
         gone = state.listed.keys() - new.keys() if source == "registry" else set()
+        for name in sorted(gone - state.missing_since.keys()):
+            self._tell(Kind.MISSING, name, f"the registry does not list it; it stays for {self._grace:g} s")
+        for name in sorted(state.missing_since.keys() & new.keys()):
+            self._tell(Kind.FOUND, name, "")
         state.missing_since = {name: state.missing_since.get(name, now) for name in gone}
         state.listed = {**{name: state.listed[name] for name in gone}, **new}
         self.expire(now)
@@ -157,7 +196,8 @@ class Roster:
         """The registry was told this a moment ago. Where a babysitter did, it has seen the engine answer."""
         state, name = self._sources["registry"], record.name
         state.listed[name] = record
-        state.missing_since.pop(name, None)
+        if state.missing_since.pop(name, None) is not None:
+            self._tell(Kind.FOUND, name, "")
         state.rejected = tuple([r for r in state.rejected if r.name != name])
         self._merge(now)
         entry = self.entries.get(name)
@@ -168,32 +208,41 @@ class Roster:
         """The registry passed on a record that cannot be used, perhaps in place of one that could."""
         state = self._sources["registry"]
         state.rejected = (*[r for r in state.rejected if r.name != item.name], item)[-MAX_REJECTED:]
-        self._drop(item.name, now)
+        self._tell(Kind.REJECTED, item.name, item.reason)
+        self._drop(item.name, now, "it was registered anew in a way that cannot be used")
 
     def delete(self, name: str, now: float) -> None:
         """Its own babysitter took it back: it gets no more requests from now on."""
         state = self._sources["registry"]
         state.rejected = tuple([r for r in state.rejected if r.name != name])
-        self._drop(name, now)
+        self._drop(name, now, "it was taken back, as a babysitter does that stops or whose engine ended")
 
     def lose(self, name: str, now: float) -> None:
         """It fell silent at the registry, which says little about the engine: the grace period begins."""
         state = self._sources["registry"]
-        if name in state.listed:
-            state.missing_since.setdefault(name, now)
+        if name in state.listed and name not in state.missing_since:
+            state.missing_since[name] = now
+            self._tell(Kind.MISSING, name, f"its heartbeats at the registry ended; it stays for {self._grace:g} s")
 
     def report(self, source: Source, reason: str) -> None:
         """The source cannot be used as it is now, or can again (""); what it said before stays."""
         state = self._sources[source]
         trouble = (Rejected("", source, reason),) if reason else ()
+        if bool(trouble) is not state.troubled:
+            self._tell(
+                Kind.SOURCE_LOST if reason else Kind.SOURCE_BACK, "", f"{source}: {reason}" if reason else source
+            )
         state.rejected = (*trouble, *[r for r in state.rejected if r.name])
 
     def expire(self, now: float) -> None:
         """Remove what has been missing for longer than the grace period."""
+        over = f"the registry did not know it for {self._grace:g} s"
+        why: dict[str, str] = {}
         for state in self._sources.values():
             for name in [name for name, since in state.missing_since.items() if now - since >= self._grace]:
                 del state.missing_since[name], state.listed[name]
-        self._merge(now)
+                why[name] = over
+        self._merge(now, why)
 
     def missing_since(self, entry: Entry) -> float | None:
         """Since when its registry has not known it; None while it does."""
@@ -201,19 +250,25 @@ class Roster:
 
     def handle(self, entry: Entry, event: Event, now: float) -> None:
         """Give an event to a service's health machine and carry out its commands."""
-        for command in entry.health.handle(event, now):
+        health = entry.health
+        before = health.state
+        commands = health.handle(event, now)
+        if (kind := kind_of(before, health.state, entry.record.status == DRAINING)) is not None:
+            self._tell(kind, entry.name, health.reason)
+        for command in commands:
             self._obey(entry, command)
 
     # merging
 
-    def _drop(self, name: str, now: float) -> None:
+    def _drop(self, name: str, now: float, why: str) -> None:
         state = self._sources["registry"]
         state.listed.pop(name, None)
         state.missing_since.pop(name, None)
-        self._merge(now)
+        self._merge(now, {name: why})
 
-    def _merge(self, now: float) -> None:
-        """Make `entries` what the sources say: static first, of the registry what may get prompts."""
+    def _merge(self, now: float, why: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Make `entries` what the sources say: static first, of the registry what may get prompts. `why`, by name:
+        reasons of those that are gone."""
         self._unused = []
         wanted: dict[str, tuple[Source, Record]] = {}
         if (static := self._sources.get("static")) is not None:
@@ -224,8 +279,8 @@ class Roster:
                     self._unused.append(Rejected(name, "registry", "the static file has a service of this name"))
                 elif is_inference(record):
                     wanted[name] = ("registry", record)
-        for name in self.entries.keys() - wanted.keys():
-            self._leave(name)
+        for name in sorted(self.entries.keys() - wanted.keys()):
+            self._leave(name, why.get(name) or f"no longer {_WHERE[self.entries[name].source]}")
         for name, (source, record) in wanted.items():
             entry = self.entries.get(name)
             if entry is None or entry.record is not record or entry.source != source:
@@ -237,12 +292,13 @@ class Roster:
         generation = generation_of(name, str(at.tls), at.host, str(at.port), at.prefix)
         entry = self.entries.get(name)
         if entry is not None and entry.generation != generation:
-            self._leave(name)
+            self._leave(name, "another place is told for it")
             entry = None
         if entry is not None:
             entry.describe(record, source)
         elif (slot := self._slots.take(name)) is not None:
             entry = self.entries[name] = Entry(record, source, slot, generation, Health(self._max_errors))
+            self._tell(Kind.JOINED, name, f"{_WHERE[source]}, at {record.url}")
         else:
             self._unused.append(Rejected(name, source, "the house is full: every slot is taken"))
             return
@@ -252,8 +308,9 @@ class Roster:
         elif record.status == "running" and withdrawn:
             self.handle(entry, Confirmed(), now)
 
-    def _leave(self, name: str) -> None:
+    def _leave(self, name: str, why: str) -> None:
         """Its slot is clean for whoever gets it next."""
+        self._tell(Kind.LEFT, name, why)
         self._obey(self.entries.pop(name), Readmit())
         self._slots.free(name)
 

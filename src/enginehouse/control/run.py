@@ -23,28 +23,45 @@ import msgspec
 
 from enginehouse.control import api, static_file
 from enginehouse.control.access import Accesses
+from enginehouse.control.babysitters import Babysitters
+from enginehouse.control.detail import Details
 from enginehouse.control.discovery import Discovery, RegistryFeed
 from enginehouse.control.engine_client import EngineClient
+from enginehouse.control.events import Journal, Kind
 from enginehouse.control.explaining import Explainer
+from enginehouse.control.feed import Feed
 from enginehouse.control.kv_cache import KvCaches
 from enginehouse.control.ledger import Ledger
+from enginehouse.control.live import Live
+from enginehouse.control.live_api import LiveApi
 from enginehouse.control.probe import Look, Probe
 from enginehouse.control.prober import Prober
 from enginehouse.control.publisher import PATIENCE, Publisher
 from enginehouse.control.resolver import Resolver
-from enginehouse.control.roster import Entry, Roster, Source, snapshot
+from enginehouse.control.roster import Entry, Probed, Roster, Source, snapshot
 from enginehouse.control.static_file import StaticServices
 from enginehouse.control.views import Views
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet, Report
 from enginehouse.core.shared import CONTROL_SLOT, Shared
-from enginehouse.machines.health import Command, Ejected, ProbePassed, Readmit, RequestsFailed, State
+from enginehouse.machines.health import (
+    TOO_MANY,
+    Command,
+    Ejected,
+    ProbeFailed,
+    ProbePassed,
+    Readmit,
+    RequestsFailed,
+    State,
+)
 from enginehouse.policy.ejection import Rules
 
 #: Seconds that changes are collected before a fleet is made of them.
 COALESCE = 0.01
 #: Seconds between two searches for services whose grace period is over.
 EXPIRE_INTERVAL = 0.5
+#: Workers that began at most so long before control are those that were started with it. Nanoseconds.
+STARTED_WITH = 2_000_000_000
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +90,17 @@ async def run(
     accesses = Accesses(access)
     resolver = Resolver(config.allow_networks)
     client = EngineClient(resolver, accesses, config.health_timeout)
-    control = Control(config, shared, accesses, resolver, client)
+    journal = Journal(time.time)
+    journal.add(Kind.CONTROL_STARTED)
+    control = Control(config, shared, accesses, resolver, client, journal)
     views = Views(config, control.roster, control.ledger, control.publisher, shared, time.monotonic)
+    live = Live(
+        config, control.roster, control.ledger, views, journal, shared, time.monotonic, time.time, actions=False
+    )
+    shown = Feed(live, shared, time.monotonic)
+    control.showing(live.take)
+    details = Details(control.roster, views, live, control.babysitters)
+    more = LiveApi(journal, shown, details.of).routes()
     async with aiohttp.ClientSession() as session:
         jobs: list[Coroutine[Any, Any, object]] = []
         if config.registry_url:
@@ -86,12 +112,14 @@ async def run(
         if stop:
             jobs.append(stop.wait())
         explainer = Explainer(config, control.roster, control.publisher, shared, time.monotonic)
-        answer = partial(api.serve, views, explainer, config.max_body, api_socket)
+        answer = partial(api.serve, views, explainer, config.max_body, more, api_socket)
         jobs += [control.serve(answer, wire_socket, ready)]
-        jobs += [control.keep_publishing(), control.keep_tidy()]
+        jobs += [control.keep_publishing(), control.keep_tidy(views.is_drained)]
         try:
             await _first_to_end(jobs)
         finally:
+            await shown.close()
+            await control.babysitters.close()
             await control.prober.close()
             await control.kv_caches.close()
             await client.close()
@@ -120,10 +148,17 @@ class Control:
         accesses: Accesses,
         resolver: Resolver,
         client: EngineClient,
+        journal: Journal,
     ) -> None:
+        self._journal = journal
+        self._began = time.time_ns()
+        self._epochs: dict[int, int] = {}
+        self._drained: set[Entry] = set()
+        self._show: Callable[[Report], None] = lambda _: None
+        self.babysitters = Babysitters(client, journal.add)
         sources: list[Source] = ["static"] if config.static_services else []
         sources += ["registry"] if config.registry_url else []
-        self.roster = Roster(sources, config.max_errors, config.service_removal_grace_period, self._obey)
+        self.roster = Roster(sources, config.max_errors, config.service_removal_grace_period, self._obey, self._tell)
         self.ledger = Ledger()
         # A look is at most two requests, to /health and /v1/models.
         self.publisher = Publisher(self._reported, PATIENCE + 2 * config.health_timeout)
@@ -148,6 +183,15 @@ class Control:
         self.prober.follow(self.roster.entries)
         self._changed.set()
 
+    def showing(self, show: Callable[[Report], None]) -> None:
+        """Every report goes there, too."""
+        self._show = show
+
+    def _tell(self, kind: Kind, service: str, reason: str) -> None:
+        self._journal.add(kind, service, reason)
+        if kind is Kind.JOINED:
+            self.babysitters.joined(self.roster.entries[service])
+
     # the static file
 
     def services(self, services: StaticServices) -> None:
@@ -163,6 +207,14 @@ class Control:
     # probes
 
     async def _resolve_and_look(self, entry: Entry) -> Look:
+        began = time.monotonic()
+        look = await self._resolve_and_ask(entry)
+        reason = look.event.reason if isinstance(look.event, ProbeFailed) else look.note
+        took = round((time.monotonic() - began) * 1000, 1)
+        entry.probes.append(Probed(time.time(), isinstance(look.event, ProbePassed), reason, took))
+        return look
+
+    async def _resolve_and_ask(self, entry: Entry) -> Look:
         found = await self._resolver.find(entry.endpoint.host)
         self._move(entry, found.addresses)
         return await self._look(entry)
@@ -200,16 +252,35 @@ class Control:
 
     def _reported(self, report: Report) -> None:
         """Counts; and whoever a request failed on is looked at, now."""
+        self._note_worker(report)
         self.ledger.add(report)
+        self._show(report)
         if not report.failures:
             return
         now = time.monotonic()
-        failed = {(failure.slot, failure.generation) for failure in report.failures if failure.slot != CONTROL_SLOT}
+        failed = {(each.slot, each.generation): each.outcome for each in report.failures if each.slot != CONTROL_SLOT}
         for entry in list(self.roster.entries.values()):
             if (entry.slot, entry.generation) in failed:
                 self.roster.handle(entry, RequestsFailed(), now)
                 if (until := self._shared.ejected_until[entry.slot]) > now:
-                    self.roster.handle(entry, Ejected(until), now)
+                    self._eject(entry, until, now)
+
+    def _eject(self, entry: Entry, until: float, now: float) -> None:
+        before = entry.health.until
+        self.roster.handle(entry, Ejected(until), now)
+        if entry.health.until > before:
+            self._journal.add(Kind.EJECTED, entry.name, f"{TOO_MANY}; for {until - now:.0f} s")
+
+    def _note_worker(self, report: Report) -> None:
+        """A worker's epoch is when it started, in Unix nanoseconds."""
+        before = self._epochs.get(report.worker)
+        if before == report.epoch:
+            return
+        self._epochs[report.worker] = report.epoch
+        if before is not None:
+            self._journal.add(Kind.WORKER_RESTARTED, "", f"worker {report.worker}")
+        elif report.epoch > self._began - STARTED_WITH:
+            self._journal.add(Kind.WORKER_STARTED, "", f"worker {report.worker}")
 
     # what goes on by itself
 
@@ -227,7 +298,7 @@ class Control:
 
     async def keep_publishing(self) -> None:
         """Make a fleet of what changed, a moment later, if it differs from the last one."""
-        last = Fleet(version=0, synced=False)
+        last, synced = Fleet(version=0, synced=False), False
         while True:
             await self._changed.wait()
             await asyncio.sleep(COALESCE)
@@ -239,10 +310,13 @@ class Control:
                 version = max(last.version + 1, time.monotonic_ns() // 1_000_000)
                 last = msgspec.structs.replace(fleet, version=version)
             self.publisher.publish(last, settled=settled and last.synced)
+            if last.synced and not synced:
+                synced = True
+                self._journal.add(Kind.SYNCED, "", f"services known: {len(last.services)}")
             if settled and last.synced:
                 self._informed.set()
 
-    async def keep_tidy(self) -> None:
+    async def keep_tidy(self, is_drained: Callable[[Entry], bool]) -> None:
         """End grace periods, forget ejections and counts of what is over, look names up again."""
         resolved = time.monotonic()
         while True:
@@ -253,6 +327,10 @@ class Control:
             if before != self.roster.entries.keys():
                 self.changed()
             entries = list(self.roster.entries.values())
+            drained = {entry for entry in entries if is_drained(entry)}
+            for entry in drained - self._drained:
+                self._journal.add(Kind.DRAINED, entry.name, "nothing is in flight on it")
+            self._drained = drained
             self.ledger.forget_except({(entry.slot, entry.generation) for entry in entries})
             if now - resolved >= self._resolve_interval:
                 resolved = now

@@ -84,7 +84,7 @@ class Views:
             "healthy_services": self._healthy_count(),
             "registry_url": self._registry_url,
             "services": services,
-            "details": {entry.name: self._details(entry) for entry in self._sorted()},
+            "details": {entry.name: self.details(entry) for entry in self._sorted()},
             "fleet_version": self._publisher.version,
             "workers": [{"worker": worker, "fleet_version": version} for worker, version in self._publisher.workers],
             "synced": self._roster.synced,
@@ -129,9 +129,10 @@ class Views:
         return self._ledger.total(entry.slot, entry.generation)
 
     def _services(self) -> list[dict[str, Any]]:
-        return [self._service(entry) for entry in self._sorted()]
+        return [self.service(entry) for entry in self._sorted()]
 
-    def _service(self, entry: Entry) -> dict[str, Any]:
+    def service(self, entry: Entry) -> dict[str, Any]:
+        """One service as in `/services`."""
         record, count = entry.record, self._count(entry)
         return {
             "name": record.name,
@@ -151,17 +152,17 @@ class Views:
             "ejection_count": count.ejections,
             "status": record.status,
             "in_flight": self._shared.load(entry.slot),
-            "capacity": self._capacity(entry),
+            "capacity": self.capacity(entry),
             "kv_tokens": entry.record.metadata.get("kv_tokens") or entry.kv_tokens or None,
-            "drained": self._is_drained(entry),
+            "drained": self.is_drained(entry),
         }
 
-    def _capacity(self, entry: Entry) -> int | None:
+    def capacity(self, entry: Entry) -> int | None:
         """Requests that the workers give it at once; None: any number."""
         stated = entry.record.metadata.get("capacity") or self._config.service_capacity
         return cap_of(stated, self._shared.learned[entry.slot], entry.generation) or None
 
-    def _is_drained(self, entry: Entry) -> bool:
+    def is_drained(self, entry: Entry) -> bool:
         """No worker sends it requests any more, and none of the earlier ones is left: it may be stopped."""
         if entry.health.state is not State.WITHDRAWN or self._publisher.tells_of(entry.slot, entry.generation):
             return False
@@ -169,20 +170,26 @@ class Views:
         living = {worker for worker, state in enumerate(self._shared.states.tolist()) if state}
         return living <= told and not self._shared.load(entry.slot)
 
-    def _details(self, entry: Entry) -> dict[str, Any]:
+    def details(self, entry: Entry) -> dict[str, Any]:
+        """One service as in the details of `/stats`."""
         missing = self._roster.missing_since(entry)
-        state, reason = entry.health.state, entry.health.reason
-        if entry.up and self._is_ejected(entry):
-            state, reason = State.EJECTED, reason or TOO_MANY
+        state, reason = self.state(entry)
         return {
             "source": entry.source,
             "state": state.value,
-            "reason": reason or entry.note,
+            "reason": reason,
             "in_flight": self._shared.load(entry.slot),
             "addresses": entry.addresses,
             "missing_for": None if missing is None else self._clock() - missing,
             **self._standing(entry),
         }
+
+    def state(self, entry: Entry) -> tuple[State, str]:
+        """How it is, what its requests have brought it included; and why, or what its owner should know of it."""
+        state, reason = entry.health.state, entry.health.reason
+        if entry.up and self._is_ejected(entry):
+            state, reason = State.EJECTED, reason or TOO_MANY
+        return state, reason or entry.note
 
     def _standing(self, entry: Entry) -> dict[str, Any]:
         """What its requests have brought it: seconds that are left, None for what does not hold."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from enginehouse.core.glimpse import Glimpse
+
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """An engine as registered: identity, where it is, what it serves, and what control thinks of it.
@@ -93,6 +95,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[Failure, ...] = ()
     mended: dict[str, int] = {}
     """What was done so that clients did not see a failure: counts by name since the worker started."""
+    glimpse: Glimpse | None = None
+    """What its requests do, now and then while somebody watches."""
 
 
 #: Frames on the wire: 4 bytes little-endian length, then msgpack. A longer frame is a bug and closes the wire.

@@ -48,7 +48,8 @@ _DOUBTS = _CLOCKS + 8 * MAX_SERVICES
 _RATES = _DOUBTS + 8 * MAX_SERVICES
 _TOKEN_BYTES = _RATES + 8 * MAX_SERVICES
 _ROOMS = _TOKEN_BYTES + 8 * MAX_SERVICES
-_CHUNKS = -(-(_ROOMS + 8 * MAX_SERVICES) // 4096) * 4096
+_WATCHED = _ROOMS + 8 * MAX_SERVICES
+_CHUNKS = -(-(_WATCHED + 8) // 4096) * 4096
 #: Row of the router's own paths, which workers proxy to control as to any other service; never given to a service.
 CONTROL_SLOT = MAX_SERVICES - 1
 #: Bytes to map, of which most are never touched.
@@ -136,6 +137,8 @@ class Shared:
         """Bytes of a prompt's JSON for each of its tokens; 0 while not learned."""
         self.rooms: memoryview[float] = part(_ROOMS, 8 * MAX_SERVICES).cast("d")
         """What a service keeps warm, as a multiple of what its KV cache should hold; 0 while not learned."""
+        self.watched: memoryview[float] = part(_WATCHED, 8).cast("d")
+        """One item, control's to write: until then somebody watches requests, and workers show them. Mostly past."""
         self.chunks = part(_CHUNKS, 8 * CHUNKS * MAX_SERVICES).cast("q")
         """`CHUNKS` words for each slot, as `policy.prefix_index` packs them."""
 

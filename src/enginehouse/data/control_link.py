@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from enginehouse.core.fleet import Fleet, encode_frame, split_frames
+from enginehouse.core.glimpse import Glimpse
 
 if TYPE_CHECKING:
     from enginehouse.data.worker import Worker
@@ -56,12 +57,13 @@ class ControlLink(asyncio.Protocol):
         self.transport = None
         self.lost.set()
 
-    def report(self) -> None:
-        """Send what was counted since the last time."""
+    def report(self, glimpse: Glimpse | None = None) -> None:
+        """Send what was counted since the last time, and what the requests do if that is to be shown."""
         transport, worker = self.transport, self._worker
         if transport is None or transport.get_write_buffer_size() > MAX_UNSENT:
             return
-        transport.write(encode_frame(worker.counters.report(worker.epoch, worker.fleet_version, worker.mended.told())))
+        counted = worker.counters.report(worker.epoch, worker.fleet_version, worker.mended.told(), glimpse)
+        transport.write(encode_frame(counted))
 
 
 async def follow_control(worker: Worker, path: str) -> None:

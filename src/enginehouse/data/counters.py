@@ -11,6 +11,7 @@ from typing import Final
 
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Failure, Report, Service, ServiceCount
+from enginehouse.core.glimpse import Glimpse
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import Shared
 from enginehouse.data.passive_health import PassiveHealth
@@ -216,8 +217,10 @@ class Counters:
         if bad:
             self._health.compare(now)
 
-    def report(self, epoch: int, fleet_version: int, mended: dict[str, int] | None = None) -> Report:
-        """Everything so far, and the failures since the last report."""
+    def report(
+        self, epoch: int, fleet_version: int, mended: dict[str, int] | None = None, glimpse: Glimpse | None = None
+    ) -> Report:
+        """Everything so far, and the failures since the last report; with `glimpse`, if there is one."""
         counts = tuple(
             ServiceCount(
                 slot,
@@ -241,6 +244,7 @@ class Counters:
             counts=counts,
             failures=failures,
             mended=mended or {},
+            glimpse=glimpse,
         )
 
     def use(self, services: dict[int, Service]) -> None:

@@ -61,7 +61,7 @@ class Driver:
         self._attempt: Attempt | None = None
         self._rival: Attempt | None = None
         """A second attempt that runs because the first is slow."""
-        self._choice: Choice | None = None
+        self.choice: Choice | None = None
         self.sent = 0.0
         """When the request was sent for the first time, monotonic seconds."""
         self._doubts: Doubts | None = None
@@ -107,8 +107,8 @@ class Driver:
         elif isinstance(command, step.Wait):
             self._wait(line_apart(self.plan.ask.model) if command.line is None else command.line)
         elif isinstance(command, step.Reconnect):
-            assert self._choice is not None
-            self._attempt = Attempt(self, self._choice)
+            assert self.choice is not None
+            self._attempt = Attempt(self, self.choice)
             self._attempt.open(True)
         elif isinstance(command, step.Race):
             self.worker.mended.hedged += 1
@@ -117,7 +117,7 @@ class Driver:
         elif isinstance(command, step.Refuse):
             self._refuse(command.refusal.outcome, replies.refusal_text(self.worker, command.refusal))
         elif isinstance(command, step.Answer):
-            name = self._choice.service.name if self._choice else ""
+            name = self.choice.service.name if self.choice else ""
             self._refuse(command.outcome, replies.failure_text(command.outcome, name, self._why))
         elif isinstance(command, step.Break):
             self._break(command.outcome)
@@ -126,7 +126,7 @@ class Driver:
 
     def _connect(self, command: step.Connect) -> None:
         """Begin an attempt, after a back-off if others rejected the request."""
-        self._choice = command.choice
+        self.choice = command.choice
         if self._exchange.attempts > 1:
             self.worker.mended.repeated += 1
         attempt = self._attempt = Attempt(self, command.choice)
@@ -194,7 +194,7 @@ class Driver:
         elif attempt is self._attempt:
             self._attempt, self._rival = self._rival, None
             if self._attempt is not None:
-                self._choice = self._attempt.choice
+                self.choice = self._attempt.choice
 
     def doubt(self, service: Service, outcome: Outcome) -> None:
         """It broke off while it worked on the request."""
@@ -273,15 +273,15 @@ class Driver:
             relay.replay.drop()
 
     def _log(self, outcome: Outcome, status: int) -> None:
-        self.reply.log(self._choice, self._exchange.attempts, self._waited, outcome, status)
+        self.reply.log(self.choice, self._exchange.attempts, self._waited, outcome, status)
 
     def our_lines(self) -> bytes:
         """The `x-` lines of every answer."""
         waited, attempts = self._waited, self._exchange.attempts
         overhead = max(0.0, (self.sent or self.worker.now()) - self.request.begun - waited)
-        warm = warm_share(self._choice, self.plan.ask.prompt)
+        warm = warm_share(self.choice, self.plan.ask.prompt)
         return replies.our_lines(
-            self.plan.request_id, self._choice, attempts, overhead, "", waited, self._position, warm
+            self.plan.request_id, self.choice, attempts, overhead, "", waited, self._position, warm
         )
 
     # -- answers -------------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ class Driver:
         """The other one is ended, and nobody blames it."""
         loser = self._attempt if winner is self._rival else self._rival
         self._attempt, self._rival = winner, None
-        self._choice = winner.choice
+        self.choice = winner.choice
         if loser is not None:
             loser.over(Outcome.OUTRUN)
         self._exchange.handle(Event.WON)

@@ -29,6 +29,7 @@ def entry(
     stream: bool,
     usage: Usage | None,
     warm: float,
+    reason: str,
 ) -> Entry:
     """A request for which a service was looked for. `times`: ended, first byte (0.0: none), monotonic
     seconds; and for how many it waited."""
@@ -52,6 +53,8 @@ def entry(
         stream,
         usage,
         warm,
+        reason,
+        head.authorization or head.api_key,
     )
 
 
@@ -78,4 +81,6 @@ def refused(request: Request, request_id: bytes, ended: float, outcome: Outcome,
         False,
         None,
         -1.0,
+        "",
+        head.authorization or head.api_key,
     )

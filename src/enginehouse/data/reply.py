@@ -173,10 +173,12 @@ class Reply:
     def log(self, choice: Choice | None, attempts: int, waited: float, outcome: Outcome, status: int) -> None:
         """Note that it is over. `waited` in seconds."""
         now, head = self._worker.now(), self.head
-        service = choice.service.name if choice is not None else ""
+        service, reason = (choice.service.name, choice.reason) if choice is not None else ("", "")
         sent = self.relay.sent if self.relay is not None else max(self._whole, 0)
         stream = head is not None and head.is_event_stream
         times = now, self.first_byte, waited
         warm, took = warm_share(choice, self._plan.ask.prompt), self.usage()
-        told = entry(self._request, self._plan, times, service, attempts, outcome, status, sent, stream, took, warm)
+        told = entry(
+            self._request, self._plan, times, service, attempts, outcome, status, sent, stream, took, warm, reason
+        )
         self._worker.ended.add(told, now)

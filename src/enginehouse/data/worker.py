@@ -33,6 +33,7 @@ from enginehouse.data.counters import Counters
 from enginehouse.data.driver import Driver
 from enginehouse.data.ended import Ended
 from enginehouse.data.engine_pool import UNIX, EnginePool
+from enginehouse.data.glimpses import Glimpses
 from enginehouse.data.intake import read_plan
 from enginehouse.data.mended import Mended
 from enginehouse.data.realtime import Realtime
@@ -101,7 +102,9 @@ class Worker:
         self.replay_memory = ReplayMemory(config.failover_memory)
         self.mended = Mended()
         self.access_log = AccessLog(config.access_log, config.access_log_format, config.access_log_buffer)
+        self._glimpses = Glimpses(shared)
         self.ended = Ended([self.access_log] if self.access_log.is_on else [], self.report_bug)
+        self.ended.takers.append(self._glimpses)
         # connections
         self.known_heads: KnownHeads[RequestHead] = KnownHeads()
         self.pool = EnginePool(config)
@@ -282,9 +285,13 @@ class Worker:
         self.retries.turn(now)
         self.ended.flush(now)
         self.counters.tick(now)
-        if self.link is not None and self.counters.changed and now - self._reported_at >= self._report_interval:
-            self._reported_at = now
-            self.link.report()
+        if self.link is not None:
+            if self._glimpses.due(now):
+                self._reported_at = now
+                self.link.report(self._glimpses.make(self.clients, now))
+            elif self.counters.changed and now - self._reported_at >= self._report_interval:
+                self._reported_at = now
+                self.link.report()
 
     async def run(
         self, listener: socket.socket, wire_path: str, stop: asyncio.Event, serving: Callable[[], None] | None = None

@@ -4,8 +4,8 @@ Owns: `Record` (what the log is told of a request), which of it becomes a line, 
 and the lengths of it all. May not live here: files, threads, clocks (`data.access_log`), counting (`data`).
 
 A batch is made at once and costs about 0.8 µs a request: forms of names are remembered (`Forms`), times of the same
-millisecond are written once, and msgspec makes the JSON. No line holds a body, a key, a query or a header other than
-the request's id.
+millisecond are written once, and msgspec makes the JSON. No line holds a body, a key (but a hash of it), a query or a
+header other than the request's id.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -73,13 +74,19 @@ class Record(NamedTuple):
     """Tokens that it took, where the engine told."""
     warm: float
     """The part of the prompt that was thought to be in the service's cache; negative where nobody looked."""
+    reason: str
+    """Why its service was chosen, in one word; "" where none was."""
+    key: bytes
+    """The key that came with the request, with its scheme; b"" for none. A secret: never shown, only a hash of it."""
 
 
 #: `Record` without its class: what the hot path makes.
 Entry = tuple[
     float, float, float, float, bytes, str, bytes, bytes, str, str, int, Outcome, int, int, int, bool,
-    Usage | None, float,
+    Usage | None, float, str, bytes,
 ]  # fmt: skip
+#: Where `Record.reason` stands.
+REASON: Final = Record._fields.index("reason")
 
 
 class Lines(Protocol):
@@ -116,6 +123,7 @@ class _Line(msgspec.Struct, gc=False):
     tokens_out: int | None
     tokens_cached: int | None
     warm: float | None
+    key: str | None
 
 
 class _Dropped(msgspec.Struct):
@@ -130,11 +138,12 @@ class JsonLines:
         self._times = Times()
         self._names = Forms(lambda name: msgspec.Raw(json_name(name).encode()))
         self._paths = Forms(lambda target: msgspec.Raw(json_name(path_of(target), MAX_PATH).encode()))
+        self._keys = Forms(key_hash)
         self._encoder = msgspec.json.Encoder()
 
     def encode(self, entries: Iterable[Entry], offset: float) -> bytes:
         """See `Lines`. Milliseconds are cut to tenths: rounding would cost as much as all of the JSON."""
-        times, names, paths = self._times, self._names, self._paths
+        times, names, paths, keys = self._times, self._names, self._paths, self._keys
         return self._encoder.encode_lines(
             [
                 _Line(
@@ -159,10 +168,11 @@ class JsonLines:
                     usage.completion if usage is not None else None,
                     usage.cached if usage is not None else None,
                     int(warm * 100) / 100 if warm >= 0 else None,
+                    keys[key] if key else None,
                 )
                 for (
                     begun, ended, first_byte, queued, id, client, method, target, model, service,
-                    status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm,
+                    status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _reason, key,
                 ) in entries
             ]
         )  # fmt: skip
@@ -179,6 +189,7 @@ class TextLines:
         self._times = Times()
         self._names = Forms(text_name)
         self._paths = Forms(lambda target: text_name(path_of(target), MAX_PATH))
+        self._keys = Forms(key_hash)
 
     def encode(self, entries: Iterable[Entry], offset: float) -> bytes:
         """See `Lines`."""
@@ -186,7 +197,7 @@ class TextLines:
 
     def _line(self, entry: Entry, offset: float) -> str:
         begun, ended, first_byte, queued, id, client, method, target, model, service = entry[:10]
-        status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm = entry[10:]
+        status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _, key = entry[10:]
         names = self._names
         first = f"{(first_byte - begun) * 1000:.1f}ms" if first_byte else "-"
         return (
@@ -194,7 +205,7 @@ class TextLines:
             f" {names[method]} {self._paths[target]} model={names[model]} service={names[service]}"
             f" {outcome.value} {outcome.termination} attempts={attempts} queue={queued * 1000:.1f}ms first={first}"
             f" in={bytes_in} out={bytes_out}{' stream' if stream else ''}{_tokens(usage, warm)}"
-            f" client={names[client]} id={text_name(id)}\n"
+            f" client={names[client]}{f' key={self._keys[key]}' if key else ''} id={text_name(id)}\n"
         )
 
     def dropped(self, count: int, wall: float) -> bytes:
@@ -263,6 +274,18 @@ def text_name(name: str | bytes, longest: int = MAX_NAME) -> str:
 
 
 _PLAIN: Final = re.compile(r"(?!-\Z)[!#-\[\]-~]+")
+
+
+def key_hash(key: str | bytes) -> str:
+    """Eight hex digits that stand for a key, the same for it in every router and every log.
+
+    `key` may come with its scheme (`Bearer `), which does not count. BLAKE2b with a person string and no salt, so that
+    logs of several routers can be joined; who guesses a key can check the guess, which for random keys is hopeless.
+    """
+    raw = key.encode() if isinstance(key, str) else key
+    scheme, _, rest = raw.partition(b" ")
+    secret = rest.strip() if rest and scheme.isalpha() else raw
+    return blake2b(secret, digest_size=4, person=b"enginehouse-key").hexdigest()
 
 
 def path_of(target: str | bytes) -> str:

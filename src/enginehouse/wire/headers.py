@@ -46,6 +46,8 @@ REQUEST: Final = (
     Header(b"content-type", Fate.PASSED, "`multipart/…`: the model is looked for in a form, else in JSON"),
     Header(b"content-encoding", Fate.PASSED, "415 where the model stands in the body, unless `encoded_bodies` is on"),
     Header(b"authorization", Fate.PASSED, "whose turn it is in a queue; an engine with an `api_key` gets that instead"),
+    Header(b"x-api-key", Fate.PASSED, "a key, too; of keys the access log has a hash"),
+    Header(b"api-key", Fate.PASSED, "likewise"),
     Header(b"user-agent", Fate.PASSED, "with an address of a trusted proxy: which conversation this is"),
     Header(b"x-request-id", Fate.OURS, "the request's id, where it is 1 to 128 printable ASCII characters"),
     Header(b"x-forwarded-for", Fate.OURS, "whose request this is, from `trusted_proxies` only; the peer is appended"),

@@ -94,7 +94,8 @@ _GENERATING_PATHS = frozenset(
 _MULTIPART_PATHS = frozenset(
     prefix + name for prefix in ("/", "/v1/") for name in ("audio/transcriptions", "audio/translations", "images/edits")
 )
-_OWN_PATHS = frozenset(("/health", "/status", "/services", "/stats", "/models", "/v1/models"))
+_OWN_PATHS = frozenset(("/health", "/status", "/services", "/stats", "/models", "/v1/models", "/events", "/dashboard"))
+_DASHBOARD = "/dashboard/"
 #: Before any target: what would become of such a request. By itself it means that of `EXPLAINED`.
 EXPLAIN = "/explain"
 EXPLAINED = b"/v1/chat/completions"
@@ -167,7 +168,7 @@ def _route(method: bytes, target: bytes, path: str, config: RouterConfig) -> Rou
     key = path[:-1] if path.endswith("/") and path != "/" else path
     if key in _LIVE_PATHS:
         return Route(Kind.LIVE, target, path)
-    if key in _OWN_PATHS or key == EXPLAIN or key.startswith(EXPLAIN + "/"):
+    if key in _OWN_PATHS or key == EXPLAIN or key.startswith((EXPLAIN + "/", _DASHBOARD)):
         return Route(Kind.OWN, target, path)
     if key.startswith(_MODEL_PREFIX):
         return Route(Kind.OWN, target, path, id=key[len(_MODEL_PREFIX) :])

@@ -22,6 +22,7 @@ class RequestHead:
     __slots__ = (
         "_lines",
         "_unauthorized",
+        "api_key",
         "authorization",
         "connection",
         "content_encoding",
@@ -60,6 +61,8 @@ class RequestHead:
         self.connection = b""
         self.upgrade = b""
         self.authorization = b""
+        self.api_key = b""
+        """As Anthropic's and Azure's clients send it (x-api-key, api-key)."""
         self.content_encoding = b""
         self.content_type = b""
         self.length: bytes | None = None
@@ -102,6 +105,8 @@ class RequestHead:
             self.content_type = value
         elif name == b"authorization":
             self.authorization = value
+        elif name in (b"x-api-key", b"api-key"):
+            self.api_key = value
         elif name == b"user-agent":
             self.user_agent = value
         elif name == b"x-request-id":

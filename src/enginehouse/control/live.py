@@ -1,0 +1,259 @@
+"""What happens in the house this second: counts, rates, requests under way, requests that have just ended.
+
+Owns `Live`: joining what workers show, and the objects of the feed, whose shape the reference describes. May not live
+here: who follows and when a second is over (`feed`), HTTP (`live_api`), what is counted (`ledger`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from enginehouse import __version__
+from enginehouse.control.events import Journal
+from enginehouse.control.ledger import Count, Ledger
+from enginehouse.control.roster import Entry, Roster
+from enginehouse.control.views import Views
+from enginehouse.core.config.router import RouterConfig
+from enginehouse.core.fleet import Report
+from enginehouse.core.glimpse import MAX_ENDED, MAX_UNDER_WAY, Ended, Glimpse, UnderWay
+from enginehouse.core.shared import Shared
+
+#: Rates are means over so many seconds.
+WINDOW: Final = 10
+#: A glimpse of a worker that showed nothing since is forgotten after so many seconds.
+STALE: Final = 3.0
+#: Requests that ended, of all services, kept for the pages of single services.
+REMEMBERED: Final = 512
+#: Events in the first object that a follower gets.
+FIRST_EVENTS: Final = 100
+
+Row = dict[str, Any]
+
+
+class _Second(NamedTuple):
+    """What was counted up to some moment."""
+
+    time: float
+    counts: dict[str, Count]
+
+
+class Live:
+    """One house. `clock` gives monotonic seconds, `wall` Unix seconds. Costs nothing while nobody calls `step`."""
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        roster: Roster,
+        ledger: Ledger,
+        views: Views,
+        journal: Journal,
+        shared: Shared,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        *,
+        actions: bool,
+    ) -> None:
+        """`actions`: may somebody act through the page, given the token?"""
+        self._config = config
+        self._roster = roster
+        self._ledger = ledger
+        self._views = views
+        self._journal = journal
+        self._shared = shared
+        self._clock = clock
+        self._wall = wall
+        self._actions = actions
+        self._glimpses: dict[int, tuple[float, Glimpse]] = {}
+        self._ended: deque[Ended] = deque(maxlen=REMEMBERED)
+        self._new_ended: deque[Ended] = deque(maxlen=MAX_ENDED)
+        self._seconds: deque[_Second] = deque(maxlen=WINDOW + 1)
+        self._rows: dict[str, Row] = {}
+        self._told = 0
+        self._common: Row = {}
+
+    # -- what workers show ---------------------------------------------------------------------------------------------
+
+    def take(self, report: Report) -> None:
+        """Keep what the worker shows, if it shows anything."""
+        if report.glimpse is not None:
+            self._glimpses[report.worker] = self._clock(), report.glimpse
+            self._ended.extend(report.glimpse.ended)
+            self._new_ended.extend(report.glimpse.ended)
+
+    def recent(self, service: str) -> list[Row]:
+        """Requests that this service had last, the newest first, as far as somebody watched them end."""
+        offset = self._wall() - self._clock()
+        return [_ended(ended, offset) for ended in reversed(self._ended) if ended.service == service][:MAX_ENDED]
+
+    # -- the feed ------------------------------------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """Nobody follows any more: begin anew with the next one."""
+        self._seconds.clear()
+        self._glimpses.clear()
+        self._new_ended.clear()
+        self._rows = {}
+
+    def step(self) -> bytes:
+        """A second is over: what is different now. For those who had all objects before."""
+        now = self._clock()
+        entries = sorted(self._roster.entries.items())
+        counts = {name: self._ledger.total(entry.slot, entry.generation) for name, entry in entries}
+        self._seconds.append(_Second(now, counts))
+        before, self._rows = self._rows, {}
+        loads, queued = self._sums(self._shared.loads), self._sums(self._shared.queued)
+        for name, entry in entries:
+            self._rows[name] = self._service(entry, counts[name], loads[entry.slot], queued[entry.slot])
+        waiting = self._waiting(now)
+        recent, self._new_ended = self._new_ended, deque(maxlen=MAX_ENDED)
+        first, self._told = self._told, self._journal.next
+        offset = self._wall() - now
+        self._common = {
+            "time": self._wall(),
+            "version": __version__,
+            "synced": self._roster.synced,
+            "policy": self._config.policy,
+            "actions": self._actions,
+            "totals": self._totals(waiting),
+            "models": self._models(waiting),
+            "under_way": [_under_way(each, now) for each in self._under_way(now)],
+        }
+        # Rows of services that are gone have no other way to be told than by telling all that are there.
+        full = before.keys() != self._rows.keys()
+        rows = [row for name, row in self._rows.items() if full or before[name] != row]
+        return self._object(full, rows, [_ended(each, offset) for each in recent], self._journal.since(first))
+
+    def whole(self) -> bytes:
+        """Everything as it was at the last step, for a follower that is new."""
+        offset = self._wall() - self._clock()
+        recent = [_ended(each, offset) for each in list(self._ended)[-MAX_ENDED:]]
+        events = [event for event in self._journal.last(FIRST_EVENTS) if event.id < self._told]
+        return self._object(True, list(self._rows.values()), recent, events)
+
+    def _object(self, full: bool, services: list[Row], recent: list[Row], events: list[Any]) -> bytes:
+        told = self._common | {"full": full, "services": services, "recent": recent, "events": events}
+        return msgspec.json.encode(told)
+
+    # -- its parts -----------------------------------------------------------------------------------------------------
+
+    def _sums(self, rows: list[memoryview[int]]) -> list[int]:
+        """Over all workers that live, by slot."""
+        alive = [row.tolist() for row, beat in zip(rows, self._shared.beats.tolist(), strict=True) if beat]
+        return [sum(column) for column in zip(*alive, strict=True)] if alive else [0] * len(rows[0])
+
+    def _service(self, entry: Entry, count: Count, load: int, queued: int) -> Row:
+        state, reason = self._views.state(entry)
+        return {
+            "name": entry.name,
+            "state": state.value,
+            "reason": reason,
+            "models": entry.models,
+            "in_flight": load,
+            "capacity": self._views.capacity(entry),
+            "waiting_tokens": max(0, queued),
+            "requests": count.requests,
+            "errors": count.errors + count.failed,
+            "rate": self._rate(entry.name),
+            "token_rate": 0.0,
+            "ttft": None,
+            "weight": entry.record.weight,
+            "url": entry.record.url,
+        }
+
+    def _rate(self, name: str) -> float:
+        """Requests a second, as a mean over `WINDOW`; a service that joined meanwhile began with none."""
+        first, last = self._seconds[0], self._seconds[-1]
+        if last.time <= first.time:
+            return 0.0
+        before = first.counts[name].requests if name in first.counts else 0
+        return round(max(0, last.counts[name].requests - before) / (last.time - first.time), 2)
+
+    def _totals(self, waiting: dict[str, int]) -> Row:
+        rows = self._rows.values()
+        return {
+            "requests": sum(row["requests"] for row in rows),
+            "errors": sum(row["errors"] for row in rows),
+            "in_flight": sum(row["in_flight"] for row in rows),
+            "waiting": sum(self._shared.waiting.tolist()) or sum(waiting.values()),
+            "tokens_in": 0,
+            "tokens_out": 0,
+            "tokens_cached": 0,
+            "rate": round(sum(row["rate"] for row in rows), 2),
+            "tokens_in_rate": 0.0,
+            "tokens_out_rate": 0.0,
+            "ttft": None,
+            "hit_share": None,
+        }
+
+    def _models(self, waiting: dict[str, int]) -> list[Row]:
+        """One row a model that a service lists, sorted; load and rate are those of its services."""
+        found: dict[str, list[Row]] = {}
+        for row in self._rows.values():
+            for model in row["models"]:
+                found.setdefault(model, []).append(row)
+        return [self._model(name, found[name], waiting.get(name, 0)) for name in sorted(found)]
+
+    def _model(self, name: str, services: list[Row], waiting: int) -> Row:
+        special = self._config.models.get(name)
+        return {
+            "id": name,
+            "services": len(services),
+            "healthy": sum(row["state"] == "up" for row in services),
+            "policy": (special.policy if special is not None else None) or self._config.policy,
+            "in_flight": sum(row["in_flight"] for row in services),
+            "waiting": waiting,
+            "rate": round(sum(row["rate"] for row in services), 2),
+            "ttft": None,
+            "hit_share": None,
+        }
+
+    def _waiting(self, now: float) -> dict[str, int]:
+        """Requests that wait for a service, by model."""
+        total: dict[str, int] = {}
+        for glimpse in self._fresh(now):
+            for model, count in glimpse.waiting.items():
+                total[model] = total.get(model, 0) + count
+        return total
+
+    def _under_way(self, now: float) -> list[UnderWay]:
+        """The longest first."""
+        every = [each for glimpse in self._fresh(now) for each in glimpse.under_way]
+        return sorted(every, key=lambda each: each.since)[:MAX_UNDER_WAY]
+
+    def _fresh(self, now: float) -> list[Glimpse]:
+        self._glimpses = {worker: told for worker, told in self._glimpses.items() if now - told[0] <= STALE}
+        return [glimpse for _, glimpse in self._glimpses.values()]
+
+
+def _under_way(each: UnderWay, now: float) -> Row:
+    return {
+        "id": each.id,
+        "model": each.model,
+        "service": each.service,
+        "seconds": round(max(0.0, now - each.since), 2),
+        "stream": each.stream,
+        "phase": each.phase,
+    }
+
+
+def _ended(each: Ended, offset: float) -> Row:
+    """`offset`: seconds from monotonic to Unix time."""
+    first = each.first_byte_seconds
+    return {
+        "id": each.id,
+        "time": round(each.ended + offset, 3),
+        "model": each.model,
+        "service": each.service,
+        "status": each.status,
+        "outcome": each.outcome,
+        "termination": each.termination,
+        "ms": round(each.seconds * 1000, 1),
+        "ttft_ms": None if first is None else round(first * 1000, 1),
+        "tokens_in": each.tokens_in,
+        "tokens_out": each.tokens_out,
+        "reason": each.reason,
+    }
