@@ -25,7 +25,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 
 def blocks(language: str) -> list[object]:
     """The code blocks of one language, each as a test's parameter."""
-    fence = re.compile(rf"^```{language}\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    fence = re.compile(rf"^```{language}(?: \(.*\))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
     return [
         pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}")
         for page in PAGES
