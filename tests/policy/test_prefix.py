@@ -1,22 +1,19 @@
-"""The policy `prefix`: against brute force, among routers that share nothing, and where many want the same."""
+"""The policy `prefix`: its cost, among routers that share nothing, and where many want the same."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from math import log
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from enginehouse.core.ask import Ask, Prompt
 from enginehouse.core.fleet import Service
-from enginehouse.core.shared import CHUNKS, Shared
-from enginehouse.policy.affinity import PRIME, digest, home, seed_of
+from enginehouse.core.shared import Shared
+from enginehouse.policy.affinity import digest, home
 from enginehouse.policy.choose import Choice, LoadView, choose
 from enginehouse.policy.chunks import ENDS
-from enginehouse.policy.prefix import NEAR, NEAR_PART, PIN, cost_of, pick
+from enginehouse.policy.prefix import cost_of
 from enginehouse.policy.prefix_index import Touch
 from enginehouse.policy.table import Table
 from tests.policy.fleets import eject, service, services, shared, table
@@ -121,75 +118,6 @@ def test_a_slow_service_gets_less() -> None:
         touch = router.view.index.touch(members[0], said(number, 20), running=0)
         router.view.index.answered(touch, 10.0)
     assert {router.serve(said(number, 8)) for number in range(100, 130)} == {"s1"}
-
-
-# -- against brute force -----------------------------------------------------------------------------------------------
-
-
-@st.composite
-def houses(draw: st.DrawFn) -> tuple[Router, list[Service], Prompt, int, int]:
-    """A house in which something is warm and something runs; some of its services, a prompt, a session, a turn."""
-    count = draw(st.integers(1, 40))
-    weights = draw(st.lists(st.integers(1, 4), min_size=count, max_size=count) | st.just([3] * count))
-    slots = draw(st.permutations(range(count)))
-    members = tuple(service(f"s{n}", slots[n], weight=weight) for n, weight in enumerate(weights))
-    router = Router(members)
-    few = st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, 3), st.integers(0, 20)), max_size=12)
-    for place, text, length in draw(few):
-        router.view.index.touch(members[place], said(text, length, common=draw(st.integers(0, 3))))
-    small = st.integers(0, 3)
-    for rows, each in ((router.view.loads, 1), (router.view.queued, 700), (router.view.held, 9000)):
-        for row in rows:
-            for place in range(count):
-                row[place] = draw(small) * each
-    prompt = said(draw(st.integers(0, 3)), draw(st.integers(0, 24)), tail=draw(st.integers(1, 500)))
-    found = draw(st.lists(st.sampled_from(members), min_size=1, unique_by=lambda one: one.name))
-    return router, found, prompt, draw(st.just(0) | st.integers(1, PRIME - 1)), draw(st.integers(0, 100))
-
-
-@given(houses())
-def test_who_is_picked_is_who_brute_force_finds(house: tuple[Router, list[Service], Prompt, int, int]) -> None:
-    router, found, prompt, key, turn = house
-    view, mean = router.view, router.table.everyone.mean
-    chosen, reason = pick(prompt, found, view.loads, view.queued, view.held, view.index, mean, key, turn)
-    costs = {
-        one.name: cost(router, one, prompt, [each.weight for each in router.table.everyone.services]) for one in found
-    }
-    least = min(costs.values())
-    if key:
-        at_home = at(key, found)
-        if costs[at_home.name] - least <= PIN:
-            assert (chosen, reason) == (at_home, "session")
-            return
-    assert reason == "prefix"
-    tied = [one for one in found if costs[one.name] - least <= NEAR + NEAR_PART * least]
-    common = min(depth(router.memory, one, prompt) for one in found)
-    if prompt.chunks:
-        assert chosen is at(prompt.chunks[min(common, len(prompt.chunks) - 1)] % (PRIME - 1) + 1, tied)
-    else:
-        assert chosen in tied
-
-
-def depth(memory: Shared, place: Service, prompt: Prompt) -> int:
-    """Leading chunks that stand in the service's words: everything ever put there is still young."""
-    base = place.slot * CHUNKS
-    words = memory.chunks[base : base + CHUNKS].tolist()
-    known = {(word >> 40, number) for number, word in enumerate(words) if word}
-    return sum(1 for each in prompt.chunks if (each >> 40 | 1, each % CHUNKS) in known)
-
-
-def cost(router: Router, place: Service, prompt: Prompt, weights: list[int]) -> float:
-    known = depth(router.memory, place, prompt)
-    rest = int((prompt.size - (ENDS[known - 1] if known else 0)) / 4.0) + 1
-    queued = sum(row[place.slot] for row in router.memory.queued)
-    full = sum(row[place.slot] for row in router.memory.held) / 400_000
-    running = router.memory.load(place.slot)
-    seconds = (queued + rest) / 30_000 + (0.003 * running + 0.6 * full) * (1 + rest / 4096)
-    return seconds * (sum(weights) / len(weights)) / place.weight
-
-
-def at(key: int, found: list[Service]) -> Service:
-    return max(found, key=lambda one: log(key * seed_of(one.name) % PRIME / PRIME) / one.weight)
 
 
 # -- ties --------------------------------------------------------------------------------------------------------------
