@@ -33,6 +33,9 @@ from enginehouse.core.config.sim import SimConfig
 from enginehouse.core.shared import SIZE, Shared
 from enginehouse.supervisor.keeper import taken
 
+#: The files of the dashboard. They are handed on as a place, because no code lives there.
+DASHBOARD = Path(__file__).parent / "web" / "dashboard"
+
 
 def run_registry(config: RegistryConfig) -> int:
     """The registry. Returns the exit status."""
@@ -155,6 +158,7 @@ def _run_control(config: RouterConfig, given: dict[str, Any]) -> int:
             wire,
             _shared(given),
             lambda session: RegistryClient(config.registry_url, token, session),
+            DASHBOARD,
             no_feed=FeedUnsupported,
             access=engine_access(config),
             stop=stop,

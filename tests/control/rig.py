@@ -20,6 +20,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from enginehouse.app import DASHBOARD
 from enginehouse.control.run import run
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.config.sim import SimConfig
@@ -65,6 +66,7 @@ class House:
                 *copies,
                 self.shared,
                 lambda session: RegistryClient(config.registry_url, "", session),
+                DASHBOARD,
                 no_feed=FeedUnsupported,
                 access=self._access,
                 ready=ready,

@@ -21,6 +21,7 @@ from tests.registry.running import RegistryProcess, service
 MAIN = """
 import asyncio, mmap, os, signal, socket, sys
 import msgspec, uvloop
+from enginehouse.app import DASHBOARD
 from enginehouse.control.run import run
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.shared import SIZE, Shared
@@ -35,7 +36,7 @@ async def main():
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     feed = lambda session: RegistryClient(config.registry_url, "", session)
     sockets = socket.socket(fileno=api), socket.socket(fileno=wire)
-    await run(config, *sockets, shared, feed, no_feed=FeedUnsupported, stop=stop)
+    await run(config, *sockets, shared, feed, DASHBOARD, no_feed=FeedUnsupported, stop=stop)
 
 uvloop.run(main())
 """

@@ -87,6 +87,15 @@ def test_the_routers_own_paths_go_to_control(path: str) -> None:
     assert route(f"GET {path}").kind is Kind.OWN
 
 
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/", "/dashboard/feed", "/dashboard/static/app.js"])
+def test_the_dashboard_and_all_below_it_goes_to_control_by_any_method(path: str) -> None:
+    assert {route(f"{method} {path}").kind for method in ("GET", "POST", "DELETE")} == {Kind.OWN}
+
+
+def test_a_path_that_only_begins_like_the_dashboard_is_an_engines() -> None:
+    assert route("GET /dashboards").kind is Kind.OTHER
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_liveness_is_answered_by_the_worker_itself(path: str) -> None:
     assert route(f"GET {path}").kind is Kind.LIVE
@@ -308,11 +317,13 @@ def test_the_classifier_says_what_classify_says_and_remembers_it() -> None:
 def test_clients_cannot_fill_the_classifiers_memory() -> None:
     classifier = Classifier(CONFIG)
     for number in range(2000):
-        for target in (f"/x{number}", f"/v1/models/{number}", f"/v1/responses/{number}", f"/health?{number}"):
+        mine = (f"/x{number}", f"/v1/models/{number}", f"/v1/responses/{number}", f"/health?{number}")
+        for target in (*mine, f"/dashboard/{number}", f"/explain/{number}"):
             classifier(b"GET", target.encode())
         classifier(b"M%d" % number, b"/health")
         classifier(b"GET", b"http://host%d/health" % number)
     assert len(classifier._known) <= Classifier.LIMIT
+    assert not [target for _, target in classifier._known if target.startswith((b"/dashboard/", b"/explain/"))]
 
 
 # -- the query ---------------------------------------------------------------------------------------------------------

@@ -65,12 +65,10 @@ def make_app(views: Views, explainer: Explainer, max_body: int, more: Iterable[R
     return app
 
 
-async def serve(
-    views: Views, explainer: Explainer, max_body: int, more: Iterable[Route], listener: socket.socket
-) -> None:
+async def serve(app: Starlette, listener: socket.socket) -> None:
     """Answer on a listening socket until cancelled."""
     config = uvicorn.Config(
-        make_app(views, explainer, max_body, more),
+        app,
         loop="none",
         http="httptools",
         ws="none",

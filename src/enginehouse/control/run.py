@@ -34,6 +34,7 @@ from enginehouse.control.kv_cache import KvCaches
 from enginehouse.control.ledger import Ledger
 from enginehouse.control.live import Live
 from enginehouse.control.live_api import LiveApi
+from enginehouse.control.pages import page_routes, read_files
 from enginehouse.control.probe import Look, Probe
 from enginehouse.control.prober import Prober
 from enginehouse.control.publisher import PATIENCE, Publisher
@@ -72,6 +73,7 @@ async def run(
     wire_socket: socket.socket,
     shared: Shared,
     make_feed: Callable[[aiohttp.ClientSession], RegistryFeed],
+    pages: Path,
     *,
     no_feed: type[Exception],
     access: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
@@ -82,7 +84,7 @@ async def run(
 
     Both sockets are Unix sockets that already listen. `make_feed(session)` gives a client of `config.registry_url`; it
     is not called where that is "". `no_feed` is what its `watch` raises for a registry to be polled. `access(name)`
-    gives the key and the CA file for an engine, "" for none.
+    gives the key and the CA file for an engine, "" for none. `pages`: the directory of the dashboard's files.
 
     With `ready` another control still serves on these sockets: nobody is answered until every service was looked at;
     then `ready` is called.
@@ -100,7 +102,7 @@ async def run(
     shown = Feed(live, shared, time.monotonic)
     control.showing(live.take)
     details = Details(control.roster, views, live, control.babysitters)
-    more = LiveApi(journal, shown, details.of).routes()
+    more = LiveApi(journal, shown, details.of).routes() + page_routes(read_files(pages))
     async with aiohttp.ClientSession() as session:
         jobs: list[Coroutine[Any, Any, object]] = []
         if config.registry_url:
@@ -112,7 +114,8 @@ async def run(
         if stop:
             jobs.append(stop.wait())
         explainer = Explainer(config, control.roster, control.publisher, shared, time.monotonic)
-        answer = partial(api.serve, views, explainer, config.max_body, more, api_socket)
+        app = api.make_app(views, explainer, config.max_body, more)
+        answer = partial(api.serve, app, api_socket)
         jobs += [control.serve(answer, wire_socket, ready)]
         jobs += [control.keep_publishing(), control.keep_tidy(views.is_drained)]
         try:

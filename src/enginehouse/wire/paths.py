@@ -94,11 +94,15 @@ _GENERATING_PATHS = frozenset(
 _MULTIPART_PATHS = frozenset(
     prefix + name for prefix in ("/", "/v1/") for name in ("audio/transcriptions", "audio/translations", "images/edits")
 )
-_OWN_PATHS = frozenset(("/health", "/status", "/services", "/stats", "/models", "/v1/models", "/events", "/dashboard"))
-_DASHBOARD = "/dashboard/"
+_OWN_PATHS = frozenset(
+    ("/health", "/status", "/services", "/stats", "/models", "/v1/models", "/events", "/explain", "/dashboard")
+)
 #: Before any target: what would become of such a request. By itself it means that of `EXPLAINED`.
 EXPLAIN = "/explain"
 EXPLAINED = b"/v1/chat/completions"
+#: The page that shows the house, and all that lies below it.
+DASHBOARD = "/dashboard"
+_OWN_PREFIXES = (EXPLAIN + "/", DASHBOARD + "/")
 _LIVE_PATHS = frozenset(("/livez", "/readyz"))
 _QUERY_PATHS = frozenset(("/props", "/slots", "/metrics"))
 _MODEL_PREFIX = "/v1/models/"
@@ -168,7 +172,7 @@ def _route(method: bytes, target: bytes, path: str, config: RouterConfig) -> Rou
     key = path[:-1] if path.endswith("/") and path != "/" else path
     if key in _LIVE_PATHS:
         return Route(Kind.LIVE, target, path)
-    if key in _OWN_PATHS or key == EXPLAIN or key.startswith((EXPLAIN + "/", _DASHBOARD)):
+    if key in _OWN_PATHS or key.startswith(_OWN_PREFIXES):
         return Route(Kind.OWN, target, path)
     if key.startswith(_MODEL_PREFIX):
         return Route(Kind.OWN, target, path, id=key[len(_MODEL_PREFIX) :])
@@ -240,6 +244,7 @@ class Classifier:
         if route is None:
             route = classify(method, target, self._config)
             common = route.kind in (Kind.INFERENCE, Kind.LIVE, Kind.OWN) and not route.id
+            common = common and not route.path.startswith(_OWN_PREFIXES)
             if common and b"?" not in target and target is route.target and len(self._known) < self.LIMIT:
                 self._known[method, target] = route
         return route
