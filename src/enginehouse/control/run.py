@@ -61,8 +61,6 @@ from enginehouse.policy.ejection import Rules
 COALESCE = 0.01
 #: Seconds between two searches for services whose grace period is over.
 EXPIRE_INTERVAL = 0.5
-#: Workers that began at most so long before control are those that were started with it. Nanoseconds.
-STARTED_WITH = 2_000_000_000
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +91,10 @@ async def run(
     resolver = Resolver(config.allow_networks)
     client = EngineClient(resolver, accesses, config.health_timeout)
     journal = Journal(time.time)
-    journal.add(Kind.CONTROL_STARTED)
-    control = Control(config, shared, accesses, resolver, client, journal)
+    first = not shared.watched[0]  # in memory that no control has written to
+    shared.watched[0] = time.monotonic()
+    journal.add(Kind.CONTROL_STARTED, "", "" if first else "in place of one before it")
+    control = Control(config, shared, accesses, resolver, client, journal, first=first)
     views = Views(config, control.roster, control.ledger, control.publisher, shared, time.monotonic)
     live = Live(
         config, control.roster, control.ledger, views, journal, shared, time.monotonic, time.time, actions=False
@@ -152,9 +152,13 @@ class Control:
         resolver: Resolver,
         client: EngineClient,
         journal: Journal,
+        *,
+        first: bool,
     ) -> None:
+        """`first`: this router had no control before."""
         self._journal = journal
-        self._began = time.time_ns()
+        self._began = 0 if first else time.time_ns()
+        """Workers from before are not new, though this control hears of them for the first time. Unix nanoseconds."""
         self._epochs: dict[int, int] = {}
         self._drained: set[Entry] = set()
         self._show: Callable[[Report], None] = lambda _: None
@@ -282,7 +286,7 @@ class Control:
         self._epochs[report.worker] = report.epoch
         if before is not None:
             self._journal.add(Kind.WORKER_RESTARTED, "", f"worker {report.worker}")
-        elif report.epoch > self._began - STARTED_WITH:
+        elif report.epoch > self._began:
             self._journal.add(Kind.WORKER_STARTED, "", f"worker {report.worker}")
 
     # what goes on by itself

@@ -366,6 +366,7 @@ class Worker:
                 for conn in tuple(self.clients):
                     if conn.is_idle:
                         conn.transport.close()
+            self._end_watching()
             if self.room.waiting and not self._succeeded:
                 self._refuse_waiting()
             await asyncio.sleep(SWEEP if self._succeeded else 0.02)
@@ -377,6 +378,13 @@ class Worker:
         await asyncio.sleep(0.05 if self.clients else 0)
         for conn in tuple(self.clients):
             conn.transport.abort()
+
+    def _end_watching(self) -> None:
+        """Who follows what happens here would keep a worker from ending, and finds the next one at once."""
+        for conn in tuple(self.clients):
+            driver = conn.driver
+            if driver is not None and driver.plan.own and driver.reply.relay is not None:
+                driver.stop()
 
     def _refuse_waiting(self) -> None:
         """What waits for a service would keep a router from ending that nobody takes the place of."""
