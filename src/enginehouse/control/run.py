@@ -20,6 +20,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from starlette.routing import Route
 
 from enginehouse.control import api, static_file
 from enginehouse.control.access import Accesses
@@ -90,19 +91,10 @@ async def run(
     accesses = Accesses(access)
     resolver = Resolver(config.allow_networks)
     client = EngineClient(resolver, accesses, config.health_timeout)
-    journal = Journal(time.time)
-    first = not shared.watched[0]  # in memory that no control has written to
-    shared.watched[0] = time.monotonic()
-    journal.add(Kind.CONTROL_STARTED, "", "" if first else "in place of one before it")
-    control = Control(config, shared, accesses, resolver, client, journal, first=first)
+    control = Control(config, shared, accesses, resolver, client)
     views = Views(config, control.roster, control.ledger, control.publisher, shared, time.monotonic)
-    live = Live(
-        config, control.roster, control.ledger, views, journal, shared, time.monotonic, time.time, actions=False
-    )
-    shown = Feed(live, shared, time.monotonic)
-    control.showing(live.take)
-    details = Details(control.roster, views, live, control.babysitters)
-    more = LiveApi(journal, shown, details.of).routes() + page_routes(read_files(pages))
+    shown, routes = _showing(config, control, views, shared)
+    routes += page_routes(read_files(pages))
     async with aiohttp.ClientSession() as session:
         jobs: list[Coroutine[Any, Any, object]] = []
         if config.registry_url:
@@ -114,7 +106,7 @@ async def run(
         if stop:
             jobs.append(stop.wait())
         explainer = Explainer(config, control.roster, control.publisher, shared, time.monotonic)
-        app = api.make_app(views, explainer, config.max_body, more)
+        app = api.make_app(views, explainer, config.max_body, routes)
         answer = partial(api.serve, app, api_socket)
         jobs += [control.serve(answer, wire_socket, ready)]
         jobs += [control.keep_publishing(), control.keep_tidy(views.is_drained)]
@@ -126,6 +118,16 @@ async def run(
             await control.prober.close()
             await control.kv_caches.close()
             await client.close()
+
+
+def _showing(config: RouterConfig, control: Control, views: Views, shared: Shared) -> tuple[Feed, list[Route]]:
+    """What is told live, and the paths where it is told."""
+    clocks = time.monotonic, time.time
+    live = Live(config, control.roster, control.ledger, views, control.journal, shared, *clocks, actions=False)
+    control.showing(live.take)
+    feed = Feed(live, shared, time.monotonic)
+    details = Details(control.roster, views, live, control.babysitters)
+    return feed, LiveApi(control.journal, feed, details.of).routes()
 
 
 async def _first_to_end(jobs: Sequence[Coroutine[Any, Any, object]]) -> None:
@@ -151,18 +153,17 @@ class Control:
         accesses: Accesses,
         resolver: Resolver,
         client: EngineClient,
-        journal: Journal,
-        *,
-        first: bool,
     ) -> None:
-        """`first`: this router had no control before."""
-        self._journal = journal
+        first = not shared.watched[0]  # memory that no control has written to
+        shared.watched[0] = time.monotonic()
+        self.journal = Journal(time.time)
+        self.journal.add(Kind.CONTROL_STARTED, "", "" if first else "in place of one before it")
         self._began = 0 if first else time.time_ns()
         """Workers from before are not new, though this control hears of them for the first time. Unix nanoseconds."""
         self._epochs: dict[int, int] = {}
         self._drained: set[Entry] = set()
         self._show: Callable[[Report], None] = lambda _: None
-        self.babysitters = Babysitters(client, journal.add)
+        self.babysitters = Babysitters(client, self.journal.add)
         sources: list[Source] = ["static"] if config.static_services else []
         sources += ["registry"] if config.registry_url else []
         self.roster = Roster(sources, config.max_errors, config.service_removal_grace_period, self._obey, self._tell)
@@ -195,7 +196,7 @@ class Control:
         self._show = show
 
     def _tell(self, kind: Kind, service: str, reason: str) -> None:
-        self._journal.add(kind, service, reason)
+        self.journal.add(kind, service, reason)
         if kind is Kind.JOINED:
             self.babysitters.joined(self.roster.entries[service])
 
@@ -276,7 +277,7 @@ class Control:
         before = entry.health.until
         self.roster.handle(entry, Ejected(until), now)
         if entry.health.until > before:
-            self._journal.add(Kind.EJECTED, entry.name, f"{TOO_MANY}; for {until - now:.0f} s")
+            self.journal.add(Kind.EJECTED, entry.name, f"{TOO_MANY}; for {until - now:.0f} s")
 
     def _note_worker(self, report: Report) -> None:
         """A worker's epoch is when it started, in Unix nanoseconds."""
@@ -285,9 +286,9 @@ class Control:
             return
         self._epochs[report.worker] = report.epoch
         if before is not None:
-            self._journal.add(Kind.WORKER_RESTARTED, "", f"worker {report.worker}")
+            self.journal.add(Kind.WORKER_RESTARTED, "", f"worker {report.worker}")
         elif report.epoch > self._began:
-            self._journal.add(Kind.WORKER_STARTED, "", f"worker {report.worker}")
+            self.journal.add(Kind.WORKER_STARTED, "", f"worker {report.worker}")
 
     # what goes on by itself
 
@@ -319,7 +320,7 @@ class Control:
             self.publisher.publish(last, settled=settled and last.synced)
             if last.synced and not synced:
                 synced = True
-                self._journal.add(Kind.SYNCED, "", f"services known: {len(last.services)}")
+                self.journal.add(Kind.SYNCED, "", f"services known: {len(last.services)}")
             if settled and last.synced:
                 self._informed.set()
 
@@ -336,7 +337,7 @@ class Control:
             entries = list(self.roster.entries.values())
             drained = {entry for entry in entries if is_drained(entry)}
             for entry in drained - self._drained:
-                self._journal.add(Kind.DRAINED, entry.name, "nothing is in flight on it")
+                self.journal.add(Kind.DRAINED, entry.name, "nothing is in flight on it")
             self._drained = drained
             self.ledger.forget_except({(entry.slot, entry.generation) for entry in entries})
             if now - resolved >= self._resolve_interval:

@@ -100,7 +100,7 @@ class Reply:
         """Pass this answer on as it comes."""
         plan = self._plan
         relay = self._make_relay(head, framing, length, ours)
-        if head.is_event_stream:
+        if head.is_event_stream and not plan.own:  # an event about its end would be taken for one of ours
             relay.watch_events(named=plan.route.dialect is Dialect.RESPONSES)
             # Where its length was told, nothing can be added to it.
             if framing is not Framing.LENGTH and keeps(self._worker.config, plan, head):
