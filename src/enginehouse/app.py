@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import fnmatch
+import importlib.metadata
 import json
 import logging
 import mmap
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +23,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -63,6 +66,7 @@ def run_router(config: RouterConfig, reread: Sequence[str] = (), settings: int =
 def check_router(config: RouterConfig) -> None:
     """What can be known of settings before anything is started. Raises `ConfigError`."""
     _try_access_log(config.access_log)
+    _check_traces(config)
     engine_access(config)
     read_token(config.registry_token_file)
     for key in ("trusted_proxies", "allow_networks"):
@@ -84,6 +88,37 @@ def _try_access_log(path: str) -> None:
         if error.errno != errno.ENXIO:  # a pipe whose reader will come
             hint = "make its directory writable for this user, or choose another file"
             raise ConfigError(f"{path}: {error.strerror}; {hint}", key="access_log") from None
+
+
+def _check_traces(config: RouterConfig) -> None:
+    """Whether spans can be exported. Raises `ConfigError`."""
+    if not config.otlp_endpoint:
+        return
+    url = urlsplit(config.otlp_endpoint)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.query:
+        raise ConfigError("give http://HOST:PORT of an OTLP/HTTP collector; keys go into a file", key="otlp_endpoint")
+    try:
+        importlib.metadata.version("opentelemetry-exporter-otlp-proto-http")
+    except importlib.metadata.PackageNotFoundError:
+        raise ConfigError("needs an extra: pip install 'enginehouse[otel]'", key="otlp_endpoint") from None
+    _trace_headers(config.otlp_headers_file)
+
+
+def _trace_headers(file: str) -> dict[str, str]:
+    """Header lines for the collector. Raises `ConfigError` naming the line, never what stands in it."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(read_token(file).splitlines(), 1):
+        name, colon, value = line.partition(":")
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not colon or not _HEADER_NAME.fullmatch(name) or not value.strip().isprintable():
+            raise ConfigError(f"{file}, line {number}: write `Name: value`", key="otlp_headers_file")
+        found[name] = value.strip()
+    return found
+
+
+#: RFC 9110 5.6.2.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def run_babysitter(config: BabysitterConfig) -> int:
@@ -161,6 +196,7 @@ def _run_control(config: RouterConfig, given: dict[str, Any]) -> int:
             DASHBOARD,
             no_feed=FeedUnsupported,
             access=engine_access(config),
+            trace_headers=_trace_headers(config.otlp_headers_file),
             stop=stop,
             ready=ready,
         )

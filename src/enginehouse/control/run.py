@@ -13,10 +13,10 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
@@ -58,6 +58,9 @@ from enginehouse.machines.health import (
 )
 from enginehouse.policy.ejection import Rules
 
+if TYPE_CHECKING:
+    from enginehouse.control.traces import Traces
+
 #: Seconds that changes are collected before a fleet is made of them.
 COALESCE = 0.01
 #: Seconds between two searches for services whose grace period is over.
@@ -76,6 +79,7 @@ async def run(
     *,
     no_feed: type[Exception],
     access: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
+    trace_headers: Mapping[str, str] | None = None,
     stop: asyncio.Event | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
@@ -84,6 +88,7 @@ async def run(
     Both sockets are Unix sockets that already listen. `make_feed(session)` gives a client of `config.registry_url`; it
     is not called where that is "". `no_feed` is what its `watch` raises for a registry to be polled. `access(name)`
     gives the key and the CA file for an engine, "" for none. `pages`: the directory of the dashboard's files.
+    `trace_headers` go to the collector of traces.
 
     With `ready` another control still serves on these sockets: nobody is answered until every service was looked at;
     then `ready` is called.
@@ -92,6 +97,8 @@ async def run(
     resolver = Resolver(config.allow_networks)
     client = EngineClient(resolver, accesses, config.health_timeout)
     control = Control(config, shared, accesses, resolver, client)
+    if config.otlp_endpoint:
+        control.export_traces(config.otlp_endpoint, trace_headers or {})
     views = Views(config, control.roster, control.ledger, control.publisher, shared, time.monotonic)
     shown, routes = _showing(config, control, views, shared)
     routes += page_routes(read_files(pages))
@@ -114,9 +121,7 @@ async def run(
             await _first_to_end(jobs)
         finally:
             await shown.close()
-            await control.babysitters.close()
-            await control.prober.close()
-            await control.kv_caches.close()
+            await control.close()
             await client.close()
 
 
@@ -182,6 +187,7 @@ class Control:
         self._changed = asyncio.Event()
         self._changed.set()
         self.kv_caches = KvCaches(client.get, self._changed.set)
+        self._traces: Traces | None = None
 
     def changed(self) -> None:
         """Something of the roster changed: follow it, and tell the workers soon."""
@@ -194,6 +200,20 @@ class Control:
     def showing(self, show: Callable[[Report], None]) -> None:
         """Every report goes there, too."""
         self._show = show
+
+    def export_traces(self, endpoint: str, headers: Mapping[str, str]) -> None:
+        """Send what the workers traced to a collector."""
+        from enginehouse.control.traces import Traces  # an extra, and slow to import
+
+        self._traces = Traces(endpoint, headers)
+
+    async def close(self) -> None:
+        """End what goes on by itself; what was traced is still sent."""
+        await self.babysitters.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
+        await self.prober.close()
+        await self.kv_caches.close()
 
     def _tell(self, kind: Kind, service: str, reason: str) -> None:
         self.journal.add(kind, service, reason)
@@ -263,6 +283,8 @@ class Control:
         self._note_worker(report)
         self.ledger.add(report)
         self._show(report)
+        if report.traced and self._traces is not None:
+            self._traces.take(report.traced, self._address)
         if not report.failures:
             return
         now = time.monotonic()
@@ -289,6 +311,10 @@ class Control:
             self.journal.add(Kind.WORKER_RESTARTED, "", f"worker {report.worker}")
         elif report.epoch > self._began:
             self.journal.add(Kind.WORKER_STARTED, "", f"worker {report.worker}")
+
+    def _address(self, name: str) -> tuple[str, int] | None:
+        entry = self.roster.entries.get(name)
+        return (entry.endpoint.host, entry.endpoint.port) if entry is not None else None
 
     # what goes on by itself
 

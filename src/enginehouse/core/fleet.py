@@ -97,6 +97,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was done so that clients did not see a failure: counts by name since the worker started."""
     glimpse: Glimpse | None = None
     """What its requests do, now and then while somebody watches."""
+    traced: bytes = b""
+    """Requests traced since the last report, as `wire.span.encode_batch` has it."""
 
 
 #: Frames on the wire: 4 bytes little-endian length, then msgpack. A longer frame is a bug and closes the wire.

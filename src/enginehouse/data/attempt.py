@@ -21,6 +21,7 @@ from enginehouse.wire.answer_head import AnswerHead, retry_after
 from enginehouse.wire.errors import Dialect
 from enginehouse.wire.http1 import Framing, answer_framing
 from enginehouse.wire.sse import begins_output
+from enginehouse.wire.trace_context import Try
 
 if TYPE_CHECKING:
     from enginehouse.data.driver import Driver
@@ -134,6 +135,9 @@ class Attempt:
             return
         worker = self._driver.worker
         now = worker.now()
+        trace = self._driver.request.trace
+        if trace is not None:
+            trace.tries.append(Try(self.choice.service.name, outcome, self.sent, now))
         if self._prefill is not None:
             self._settle(self._prefill, outcome)
         self._count(upstream, outcome, now)

@@ -62,7 +62,8 @@ class ControlLink(asyncio.Protocol):
         transport, worker = self.transport, self._worker
         if transport is None or transport.get_write_buffer_size() > MAX_UNSENT:
             return
-        counted = worker.counters.report(worker.epoch, worker.fleet_version, worker.mended.told(), glimpse)
+        traced = worker.traces.told() if worker.traces is not None else b""
+        counted = worker.counters.report(worker.epoch, worker.fleet_version, worker.mended.told(), glimpse, traced)
         transport.write(encode_frame(counted))
 
 

@@ -218,9 +218,14 @@ class Counters:
             self._health.compare(now)
 
     def report(
-        self, epoch: int, fleet_version: int, mended: dict[str, int] | None = None, glimpse: Glimpse | None = None
+        self,
+        epoch: int,
+        fleet_version: int,
+        mended: dict[str, int] | None = None,
+        glimpse: Glimpse | None = None,
+        traced: bytes = b"",
     ) -> Report:
-        """Everything so far, and the failures since the last report; with `glimpse`, if there is one."""
+        """Everything so far, and the failures since the last report; with `glimpse` and `traced`, if there are any."""
         counts = tuple(
             ServiceCount(
                 slot,
@@ -245,6 +250,7 @@ class Counters:
             failures=failures,
             mended=mended or {},
             glimpse=glimpse,
+            traced=traced,
         )
 
     def use(self, services: dict[int, Service]) -> None:

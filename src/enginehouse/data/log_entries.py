@@ -55,6 +55,7 @@ def entry(
         warm,
         reason,
         head.authorization or head.api_key,
+        request.trace,
     )
 
 
@@ -83,4 +84,5 @@ def refused(request: Request, request_id: bytes, ended: float, outcome: Outcome,
         -1.0,
         "",
         head.authorization or head.api_key,
+        request.trace,
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enginehouse.wire.request_head import NO_HEAD, RequestHead
+from enginehouse.wire.trace_context import Trace
 
 
 class Request:
     """Head and body of one request; the body is whole before anything is chosen."""
 
-    __slots__ = ("begun", "body", "head", "peer", "websocket")
+    __slots__ = ("begun", "body", "head", "peer", "trace", "websocket")
 
     def __init__(self, peer: str, begun: float, head: RequestHead = NO_HEAD, body: bytes = b"") -> None:
         self.peer = peer
@@ -17,6 +18,8 @@ class Request:
         self.head = head
         self.body = body
         self.websocket = False
+        self.trace: Trace | None = None
+        """Its span, where it is traced."""
 
     @property
     def keep_alive(self) -> bool:

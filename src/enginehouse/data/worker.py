@@ -39,6 +39,7 @@ from enginehouse.data.mended import Mended
 from enginehouse.data.realtime import Realtime
 from enginehouse.data.replay import ReplayMemory
 from enginehouse.data.request import Request
+from enginehouse.data.traces import Traces
 from enginehouse.data.waiting import WaitingRoom
 from enginehouse.policy.admission import learned_from
 from enginehouse.policy.choose import Choice, LoadView
@@ -105,6 +106,9 @@ class Worker:
         self._glimpses = Glimpses(shared)
         self.ended = Ended([self.access_log] if self.access_log.is_on else [], self.report_bug)
         self.ended.takers.append(self._glimpses)
+        self.traces = Traces(config) if config.otlp_endpoint else None
+        if self.traces is not None:
+            self.ended.takers.append(self.traces)
         # connections
         self.known_heads: KnownHeads[RequestHead] = KnownHeads()
         self.pool = EnginePool(config)
@@ -143,6 +147,8 @@ class Worker:
         if route.kind is Kind.LIVE:
             self._answer_live(conn, request, route.path)
             return
+        if self.traces is not None and (route.kind is Kind.INFERENCE or route.kind is Kind.OTHER):
+            self.traces.begin(request)
         if request.websocket and route.where is Where.REALTIME and b"model=" not in route.target:
             Realtime(self, conn, request, route).open()
             return
@@ -285,6 +291,8 @@ class Worker:
         self.retries.turn(now)
         self.ended.flush(now)
         self.counters.tick(now)
+        if self.traces is not None and self.traces.any:
+            self.counters.changed = True  # there is something to report
         if self.link is not None:
             if self._glimpses.due(now):
                 self._reported_at = now

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 
 from enginehouse.core.outcome import Outcome
+from enginehouse.wire.trace_context import Trace
 from enginehouse.wire.usage import Usage
 
 T = TypeVar("T")
@@ -78,15 +79,19 @@ class Record(NamedTuple):
     """Why its service was chosen, in one word; "" where none was."""
     key: bytes
     """The key that came with the request, with its scheme; b"" for none. A secret: never shown, only a hash of it."""
+    trace: Trace | None = None
+    """Its span, where it is traced; no line shows it."""
 
 
 #: `Record` without its class: what the hot path makes.
 Entry = tuple[
     float, float, float, float, bytes, str, bytes, bytes, str, str, int, Outcome, int, int, int, bool,
-    Usage | None, float, str, bytes,
+    Usage | None, float, str, bytes, Trace | None,
 ]  # fmt: skip
-#: Where `Record.reason` stands.
+#: Where `Record.reason`, `Record.key` and `Record.trace` stand.
 REASON: Final = Record._fields.index("reason")
+KEY: Final = Record._fields.index("key")
+TRACE: Final = Record._fields.index("trace")
 
 
 class Lines(Protocol):
@@ -172,7 +177,7 @@ class JsonLines:
                 )
                 for (
                     begun, ended, first_byte, queued, id, client, method, target, model, service,
-                    status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _reason, key,
+                    status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _reason, key, _trace,
                 ) in entries
             ]
         )  # fmt: skip
@@ -197,7 +202,7 @@ class TextLines:
 
     def _line(self, entry: Entry, offset: float) -> str:
         begun, ended, first_byte, queued, id, client, method, target, model, service = entry[:10]
-        status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _, key = entry[10:]
+        status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _, key, _ = entry[10:]
         names = self._names
         first = f"{(first_byte - begun) * 1000:.1f}ms" if first_byte else "-"
         return (

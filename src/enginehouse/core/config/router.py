@@ -195,3 +195,16 @@ class RouterConfig(Config, frozen=True):
             ge=MIB,
         ),
     ] = 8 * MIB
+    otlp_endpoint: Annotated[
+        str,
+        option(
+            "OpenTelemetry collector to send a span of every request to, e.g. http://localhost:4318; empty sends none",
+            group="traces",
+        ),
+    ] = ""
+    otlp_headers_file: Annotated[
+        str, option("file of header lines for that collector, `Name: value`, such as a key; never shown")
+    ] = ""
+    trace_sample: Annotated[
+        float, option("share of the requests to trace; where the client sent a trace, its own word counts", ge=0, le=1)
+    ] = 1.0
