@@ -24,8 +24,9 @@ from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet, Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import CONTROL_SLOT, Shared, WorkerState
-from enginehouse.data import allocator, replies
+from enginehouse.data import allocator
 from enginehouse.data.access_log import AccessLog
+from enginehouse.data.alive import answer_live
 from enginehouse.data.bell import Bell
 from enginehouse.data.client_conn import ClientConn
 from enginehouse.data.control_link import REPORT_INTERVAL, ControlLink, follow_control
@@ -46,7 +47,7 @@ from enginehouse.policy.choose import Choice, LoadView
 from enginehouse.policy.remembered import recall, remember
 from enginehouse.policy.retry import Retries
 from enginehouse.policy.table import Table, build
-from enginehouse.wire.errors import Dialect, Unreadable
+from enginehouse.wire.errors import Unreadable
 from enginehouse.wire.known_heads import KnownHeads
 from enginehouse.wire.paths import Classifier, Kind, Where
 from enginehouse.wire.request_head import RequestHead
@@ -145,7 +146,7 @@ class Worker:
         if route is None:
             route = head.route = self.classify(head.method, head.target)
         if route.kind is Kind.LIVE:
-            self._answer_live(conn, request, route.path)
+            answer_live(self, conn, request, route.path)
             return
         if self.traces is not None and (route.kind is Kind.INFERENCE or route.kind is Kind.OTHER):
             self.traces.begin(request)
@@ -159,18 +160,6 @@ class Worker:
             return
         conn.driver = driver = Driver(self, conn, request, plan)
         driver.start()
-
-    def _answer_live(self, conn: ClientConn, request: Request, path: str) -> None:
-        """`/livez`: this process runs. `/readyz`: it takes requests and knows where to send them."""
-        if request.head.method not in (b"GET", b"HEAD"):
-            conn.refuse_whole(request, Dialect.OPENAI, Unreadable(Outcome.METHOD_NOT_ALLOWED, ""))
-            return
-        status, text = 200, b"ok\n"
-        if path.rstrip("/") == "/readyz" and (self.stopping or not self.table.synced):
-            status, text = 503, b"stopping\n" if self.stopping else b"no answer from the registry yet\n"
-        keep = request.keep_alive and not self.stopping
-        conn.transport.write(replies.plain(request, self.id_of(request), status, text, keep))
-        conn.answered(keep)
 
     def turn(self, model: str, first: bool) -> int:
         """The number of this choice among those for the model; workers begin at different ones.
