@@ -15,11 +15,12 @@ Trouble = Literal["", "killed", "slowed"]
 SEEDS, ONE = (1, 2, 3, 4, 5), (1,)
 _EVERYBODY = tuple(ALL)
 #: Those who look at prompts; the best of the others, too; those that are shown as they are by default.
+_OWN = ("prefix", "least_load")
 _LOOKING = tuple(name for name in ALL if name not in ("round_robin", "least_load", "nginx"))
 _CLOSER = ("least_load", *_LOOKING)
 _SOME = tuple(name for name in ALL if name != "round_robin" and not name.endswith("-tuned"))
 #: Loads that are compared over several seeds, and by whom.
-_COMPARED = {"conversation": _CLOSER, "agents": _LOOKING, "hot": _LOOKING, "chats": _SOME}
+_COMPARED = {"conversation": _CLOSER, "agents": _LOOKING, "hot": _LOOKING, "chats": _OWN}
 #: And with one seed: everybody once.
 _ONCE = {"conversation-raw": _EVERYBODY, "documents": _SOME, "code": _SOME}
 
