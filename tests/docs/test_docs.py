@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,20 @@ def blocks(language: str) -> list[object]:
         for page in PAGES
         for number, text in enumerate(fence.findall(page.read_text()))
     ]
+
+
+def commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """The commands of a block with their words; one may go on over lines, in quotes or behind a backslash."""
+    begun = ""
+    for line in text.replace("\\\n", " ").splitlines():
+        begun += line + "\n"
+        try:
+            words = shlex.split(begun, comments=True)
+        except ValueError:  # a quotation that is not closed yet
+            continue
+        yield begun, words
+        begun = ""
+    assert not begun, f"a quotation is never closed: {begun}"
 
 
 def anchors(page: Path) -> set[str]:
@@ -75,8 +90,7 @@ def test_every_example_in_json_is_an_error_or_a_list_of_static_services(text: st
 
 @pytest.mark.parametrize("text", blocks("sh"))
 def test_every_command_of_ours_in_an_example_exists_with_its_options(text: str) -> None:
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
+    for line, words in commands(text):
         places = [at for at, word in enumerate(words[:-1]) if word in OURS]
         for at in places if words and words[0] not in {"ln", "useradd", "install", "systemctl"} else []:
             if not words[at + 1].startswith(("-", "/", ".")):

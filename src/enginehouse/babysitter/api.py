@@ -1,18 +1,13 @@
 """The babysitter's own endpoints, on the engine's port + 1: the truth about one engine, read only.
 
 Owns the paths and the inherited shapes. May not live here: what state the engine is in (`machines.child`).
-
-    /health   200 while the engine is ready, else 503; `status` is "healthy" or the state, `reason` says why
-    /models   the engine's own list, 503 while it is not ready
-    /info     who this is, since when, how often the engine was restarted
-    /livez    200 as long as the babysitter itself works
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -24,7 +19,17 @@ from enginehouse.core.record import default_url
 from enginehouse.machines.child import State
 from enginehouse.wire.http1 import head_problem
 
-ENDPOINTS = "/health, /models, /info, /livez"
+#: What there is, and what it answers to GET. The reference page is made from it.
+PATHS: Final = {
+    "/health": "200 while the engine is ready, else 503: `{status, service, babysitter, infinilm_server_running, "
+    "infinilm_server_port, timestamp, reason}`; `status` is `healthy` or the engine's "
+    "[state](machines.md), `reason` says why",
+    "/models": "the engine's own list; 503 while it is not ready",
+    "/v1/models": "the same",
+    "/info": "who this is, since when, how often the engine was restarted: `{name, host, port, url, service_type, "
+    "infinilm_server_port, uptime, restart_count}`",
+    "/livez": "200 as long as the babysitter itself works",
+}
 BAD_REQUEST = "invalid_request_error"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -133,7 +138,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        message = f"There is nothing at {request.path}; a babysitter has {ENDPOINTS}"
+        message = f"There is nothing at {request.path}; a babysitter has {', '.join(PATHS)}"
         return _error(404, message, BAD_REQUEST, "path_unknown")
     except web.HTTPMethodNotAllowed as error:
         message = f"{request.path} takes {', '.join(sorted(error.allowed_methods))} only"

@@ -19,6 +19,7 @@ from enginehouse.cli.options import Setting, can_be_text, is_config, shown
 from enginehouse.cli.parser import Parser
 from enginehouse.cli.reference_errors import errors_page
 from enginehouse.cli.reference_headers import headers_page
+from enginehouse.cli.reference_http import http_page
 from enginehouse.cli.reference_machines import machines_page
 from enginehouse.core.config.babysitter import BabysitterConfig, Backend
 from enginehouse.core.config.base import Config, Option, options
@@ -178,6 +179,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "cli.md": cli_page,
     "errors.md": lambda: f"{NOTE}\n{errors_page()}",
     "headers.md": lambda: f"{NOTE}\n{headers_page()}",
+    "http.md": lambda: f"{NOTE}\n{http_page()}",
     "machines.md": lambda: f"{NOTE}\n{machines_page()}",
 }
 

@@ -24,7 +24,7 @@ from enginehouse.control.explaining import Explainer
 from enginehouse.control.views import Views
 from enginehouse.core.outcome import Outcome
 from enginehouse.wire.errors import error_response, refusal_message
-from enginehouse.wire.paths import EXPLAIN, EXPLAINED
+from enginehouse.wire.own_paths import EXPLAIN, EXPLAINED
 
 #: Requests answered at once; all of them are quick.
 MAX_CONCURRENT = 1024

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from enginehouse.wire.paths import DASHBOARD
+from enginehouse.wire.own_paths import DASHBOARD
 
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",

@@ -20,10 +20,10 @@ start_expert_distribution_record stop_expert_distribution_record dump_expert_dis
 """
 #: First segments of paths: calls into the engine; sleep, stop and scale; caches and memory; and what lets one look
 #: inside, where prompts, paths and keys are. All that lies below them is administrative too.
-_HEADS = frozenset(_NAMES.split())
+HEADS = frozenset(_NAMES.split())
 #: Words in a first segment: `update_weights_from_disk`, `load_lora_adapter`, `abort_requests` and their many relatives.
-_WORDS = ("weight", "lora_adapter", "abort_request")
-_WHOLE = frozenset(("models/load", "models/unload", "models/sse", "chat/completions/control"))
+WORDS = ("weight", "lora_adapter", "abort_request")
+WHOLE = frozenset(("models/load", "models/unload", "models/sse", "chat/completions/control"))
 _READ = (b"GET", b"HEAD")
 
 
@@ -31,6 +31,6 @@ def is_administrative(method: bytes, path: str) -> bool:
     """Whether `path` (decoded, in normal form) is one, in any letter case, with `/v1` before it or without."""
     name = path.casefold().strip("/").removeprefix("v1/")
     head = name.partition("/")[0]
-    if head in _HEADS or name in _WHOLE or any(word in head for word in _WORDS):
+    if head in HEADS or name in WHOLE or any(word in head for word in WORDS):
         return True
     return head == "props" and method not in _READ

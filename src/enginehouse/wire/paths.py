@@ -17,6 +17,7 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.core.units import MAX_MODEL_ID
 from enginehouse.wire.admin_paths import is_administrative
 from enginehouse.wire.errors import Dialect, Unreadable
+from enginehouse.wire.own_paths import DASHBOARD, EXPLAIN, OWN_PATHS, WORKERS_PATHS
 
 __all__ = ["Classifier", "Dialect", "Kind", "Route", "Where", "classify", "query_model", "rename_query_model"]
 
@@ -84,26 +85,19 @@ _MORE_JSON_PATHS = """
 /v2/rerank /api/chat /api/generate /api/embed /api/embeddings
 /completion /embedding /infill /apply-template /generate /encode /invocations
 """
-_JSON_PATHS = frozenset(
+JSON_PATHS = frozenset(
     [prefix + name for prefix in ("/", "/v1/") for name in _JSON_NAMES.split()] + _MORE_JSON_PATHS.split()
 )
 _GENERATING_PATHS = frozenset(
     [prefix + name for prefix in ("/", "/v1/") for name in ("chat/completions", "completions", "responses", "messages")]
     + ["/api/chat", "/api/generate", "/completion", "/infill", "/generate", "/invocations"]
 )
-_MULTIPART_PATHS = frozenset(
+MULTIPART_PATHS = frozenset(
     prefix + name for prefix in ("/", "/v1/") for name in ("audio/transcriptions", "audio/translations", "images/edits")
 )
-_OWN_PATHS = frozenset(
-    ("/health", "/status", "/services", "/stats", "/models", "/v1/models", "/events", "/explain", "/dashboard")
-)
-#: Before any target: what would become of such a request. By itself it means that of `EXPLAINED`.
-EXPLAIN = "/explain"
-EXPLAINED = b"/v1/chat/completions"
-#: The page that shows the house, and all that lies below it.
-DASHBOARD = "/dashboard"
+_OWN_PATHS = frozenset(own.path for own in OWN_PATHS if "{" not in own.path)
 _OWN_PREFIXES = (EXPLAIN + "/", DASHBOARD + "/")
-_LIVE_PATHS = frozenset(("/livez", "/readyz"))
+_LIVE_PATHS = frozenset(own.path for own in WORKERS_PATHS)
 _QUERY_PATHS = frozenset(("/props", "/slots", "/metrics"))
 _MODEL_PREFIX = "/v1/models/"
 _MADE = re.compile(r"/v1/(?:responses|videos|stream)/([^/]+)(?:/.*)?")
@@ -196,11 +190,11 @@ def _inference(method: bytes, target: bytes, path: str, key: str) -> Route | Non
     """The route of a known inference path."""
     dialect = _dialect(key)
     named = method not in _BODILESS
-    if key in _JSON_PATHS:
+    if key in JSON_PATHS:
         where = Where.JSON if named else Where.NOWHERE
         makes_id, generates = named and key in _MAKERS, named and key in _GENERATING_PATHS
         return Route(Kind.INFERENCE, target, path, where, dialect, strict=named, makes_id=makes_id, generates=generates)
-    if key in _MULTIPART_PATHS:
+    if key in MULTIPART_PATHS:
         return Route(Kind.INFERENCE, target, path, Where.MULTIPART if named else Where.NOWHERE, strict=named)
     if key == "/v1/realtime":
         return Route(Kind.INFERENCE, target, path, Where.REALTIME)
