@@ -36,6 +36,8 @@ from enginehouse.core.config.sim import SimConfig
 from enginehouse.core.shared import SIZE, Shared
 from enginehouse.supervisor.keeper import taken
 
+#: Characters of a token that lets people act: fewer could be guessed.
+SHORTEST_TOKEN = 16
 #: The files of the dashboard. They are handed on as a place, because no code lives there.
 DASHBOARD = Path(__file__).parent / "web" / "dashboard"
 
@@ -69,6 +71,7 @@ def check_router(config: RouterConfig) -> None:
     _check_traces(config)
     engine_access(config)
     read_token(config.registry_token_file)
+    read_admin_token(config.admin_token_file)
     for key in ("trusted_proxies", "allow_networks"):
         try:
             networks(getattr(config, key))
@@ -194,6 +197,7 @@ def _run_control(config: RouterConfig, given: dict[str, Any]) -> int:
             _shared(given),
             lambda session: RegistryClient(config.registry_url, token, session),
             DASHBOARD,
+            read_admin_token(config.admin_token_file),
             no_feed=FeedUnsupported,
             access=engine_access(config),
             trace_headers=_trace_headers(config.otlp_headers_file),
@@ -257,6 +261,17 @@ def read_token(file: str) -> str:
         return Path(file).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}; make it readable for this process") from None
+
+
+def read_admin_token(file: str) -> str:
+    """The token for actions, "" for no file. Raises `ConfigError` for one that could be guessed."""
+    token = read_token(file)
+    if file and len(token) < SHORTEST_TOKEN:
+        problem = (
+            f"{file}: a token has {SHORTEST_TOKEN} characters at least, and one line; `openssl rand -hex 24` makes one"
+        )
+        raise ConfigError(problem, key="admin_token_file")
+    return token
 
 
 def _engine_key(access: EngineAccess) -> str:

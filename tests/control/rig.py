@@ -39,13 +39,20 @@ def new_shared() -> Shared:
 class House:
     """A running control, and what a test asks it. Survives the control that it started: `restart`."""
 
-    def __init__(self, directory: Path, settings: dict[str, Any], access: Callable[[str], tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: dict[str, Any],
+        access: Callable[[str], tuple[str, str]],
+        admin_token: str = "",
+    ) -> None:
         self.config = RouterConfig(**{"health_interval": 60.0, "registry_sync_interval": 0.2} | settings)
         self.shared = new_shared()
         self.api_path, self.wire_path = directory / "api", directory / "wire"
         self.api, self.wire = _listen(self.api_path), _listen(self.wire_path)
         self.session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.api_path)))
         self._access = access
+        self._admin_token = admin_token
         self._task: asyncio.Task[None] | None = None
         self._copies: list[socket.socket] = []
 
@@ -67,6 +74,7 @@ class House:
                 self.shared,
                 lambda session: RegistryClient(config.registry_url, "", session),
                 DASHBOARD,
+                self._admin_token,
                 no_feed=FeedUnsupported,
                 access=self._access,
                 ready=ready,
@@ -196,10 +204,13 @@ async def connect(path: Path, index: int = 0) -> Wire:
 
 @asynccontextmanager
 async def house(
-    directory: Path, access: Callable[[str], tuple[str, str]] = lambda _: ("", ""), **settings: Any
+    directory: Path,
+    access: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
+    admin_token: str = "",
+    **settings: Any,
 ) -> AsyncIterator[House]:
     """A running control."""
-    running = House(directory, settings, access)
+    running = House(directory, settings, access, admin_token)
     running.start()
     try:
         yield running

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +23,7 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 
 #: What no client raises on purpose: such an error is logged with where it came from.
-_BUGS = (TypeError, AttributeError, LookupError, AssertionError)
+BUGS = (TypeError, AttributeError, LookupError, AssertionError)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,13 @@ class RegistryFeed(Protocol):
         Every event has `epoch` and `revision`. A snapshot has `services`, a put `service`, a delete `name` and
         `expired`, a reset nothing more. Services are plain JSON.
         """
+
+
+class RegistryClient(RegistryFeed, Protocol):
+    """One that changes records, too."""
+
+    async def update(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Replace some fields of a service's record."""
 
 
 class Place(NamedTuple):
@@ -84,7 +91,7 @@ class Discovery:
                     await self._poll()
             except Exception as error:  # the client's errors, or a bug that must not end discovery
                 if self._failures == 0:
-                    log.warning("registry: %s", error, exc_info=isinstance(error, _BUGS))
+                    log.warning("registry: %s", error, exc_info=isinstance(error, BUGS))
                 self._roster.report("registry", str(error) or type(error).__name__)
             delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._failures, 16))
             self._failures += 1

@@ -24,13 +24,15 @@ from starlette.routing import Route
 
 from enginehouse.control import api, static_file
 from enginehouse.control.access import Accesses
+from enginehouse.control.actions import Actions
 from enginehouse.control.babysitters import Babysitters
 from enginehouse.control.detail import Details
-from enginehouse.control.discovery import Discovery, RegistryFeed
+from enginehouse.control.discovery import Discovery, RegistryClient
 from enginehouse.control.engine_client import EngineClient
 from enginehouse.control.events import Journal, Kind
 from enginehouse.control.explaining import Explainer
 from enginehouse.control.feed import Feed
+from enginehouse.control.guard import Guard
 from enginehouse.control.kv_cache import KvCaches
 from enginehouse.control.ledger import Ledger
 from enginehouse.control.live import Live
@@ -74,8 +76,9 @@ async def run(
     api_socket: socket.socket,
     wire_socket: socket.socket,
     shared: Shared,
-    make_feed: Callable[[aiohttp.ClientSession], RegistryFeed],
+    make_feed: Callable[[aiohttp.ClientSession], RegistryClient],
     pages: Path,
+    admin_token: str = "",
     *,
     no_feed: type[Exception],
     access: Callable[[str], tuple[str, str]] = lambda _: ("", ""),
@@ -87,8 +90,8 @@ async def run(
 
     Both sockets are Unix sockets that already listen. `make_feed(session)` gives a client of `config.registry_url`; it
     is not called where that is "". `no_feed` is what its `watch` raises for a registry to be polled. `access(name)`
-    gives the key and the CA file for an engine, "" for none. `pages`: the directory of the dashboard's files.
-    `trace_headers` go to the collector of traces.
+    gives the key and the CA file for an engine, "" for none. `pages`: the directory of the dashboard's files;
+    `admin_token` lets its holder act through it, "" nobody. `trace_headers` go to the collector of traces.
 
     With `ready` another control still serves on these sockets: nobody is answered until every service was looked at;
     then `ready` is called.
@@ -100,14 +103,18 @@ async def run(
     if config.otlp_endpoint:
         control.export_traces(config.otlp_endpoint, trace_headers or {})
     views = Views(config, control.roster, control.ledger, control.publisher, shared, time.monotonic)
-    shown, routes = _showing(config, control, views, shared)
+    guard = Guard(admin_token)
+    shown, routes = _showing(config, control, views, shared, guard)
     routes += page_routes(read_files(pages))
     async with aiohttp.ClientSession() as session:
         jobs: list[Coroutine[Any, Any, object]] = []
         if config.registry_url:
             roster, interval = control.roster, config.registry_sync_interval
             feed = make_feed(session)
+            routes += Actions(guard, roster, feed.update).routes()
             jobs.append(Discovery(feed, no_feed, roster, control.changed, interval, config.allow_networks).follow())
+        else:
+            routes += Actions(guard, control.roster, None).routes()
         if config.static_services:
             jobs.append(static_file.watch(Path(config.static_services), control, config.allow_networks))
         if stop:
@@ -125,10 +132,12 @@ async def run(
             await client.close()
 
 
-def _showing(config: RouterConfig, control: Control, views: Views, shared: Shared) -> tuple[Feed, list[Route]]:
+def _showing(
+    config: RouterConfig, control: Control, views: Views, shared: Shared, guard: Guard
+) -> tuple[Feed, list[Route]]:
     """What is told live, and the paths where it is told."""
-    clocks = time.monotonic, time.time
-    live = Live(config, control.roster, control.ledger, views, control.journal, shared, *clocks, actions=False)
+    clocks, actions = (time.monotonic, time.time), guard.allows_actions
+    live = Live(config, control.roster, control.ledger, views, control.journal, shared, *clocks, actions=actions)
     control.showing(live.take)
     feed = Feed(live, shared, time.monotonic)
     details = Details(control.roster, views, live, control.babysitters)

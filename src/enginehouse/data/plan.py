@@ -62,6 +62,9 @@ class Plan:
     def engine_head(self, upstream: Upstream) -> bytes:
         """The head as this service gets it: the client's, less what is not for it, with what we add."""
         head = self.request.head
+        host_lines = upstream.host_lines
+        if self.own and head.hosts:  # control asks whether a page of another site has sent it
+            host_lines = b" HTTP/1.1\r\nHost: %b\r\n" % head.hosts[0]
         extra = upstream.authorization
         lines = head.unauthorized_lines if extra else head.lines
         if self.request.websocket:
@@ -74,7 +77,7 @@ class Plan:
                 b" ",
                 upstream.prefix,
                 self.target,
-                upstream.host_lines,
+                host_lines,
                 lines,
                 b"x-request-id: ",
                 self.request_id,

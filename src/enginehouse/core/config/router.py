@@ -208,3 +208,10 @@ class RouterConfig(Config, frozen=True):
     trace_sample: Annotated[
         float, option("share of the requests to trace; where the client sent a trace, its own word counts", ge=0, le=1)
     ] = 1.0
+    admin_token_file: Annotated[
+        str,
+        option(
+            "file holding the token with which the dashboard drains services and shows log lines; empty: it only shows",
+            group="dashboard",
+        ),
+    ] = ""
