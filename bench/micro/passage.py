@@ -181,6 +181,25 @@ def _whole(services_count: int, fresh: bool = False, log: bool = False, models: 
     return one
 
 
+def _traced(sampled: bool) -> Operation:
+    """The same with traces: of each request, or of none of them."""
+    config = RouterConfig(otlp_endpoint="http://collector:4318", trace_sample=float(sampled))
+    dry = Dry(services(2, lambda _: (MODEL,)), config, connected=2)
+    traces, client = dry.worker.traces, dry.client()
+    reads, answers = cycle(_requests(False)), cycle(_answers(False))
+    assert traces is not None
+
+    def one() -> None:
+        client.data_received(next(reads))
+        dry.engine(client).data_received(next(answers))
+        if traces.any:
+            traces.told()
+
+    one()
+    _expect_idle(dry)
+    return one
+
+
 def _prompted(size: int, services_count: int, policy: Policy) -> Operation:
     """The same with a prompt of so many bytes, each of some conversations in turn."""
     dry = Dry(services(services_count, lambda _: (MODEL,)), RouterConfig(policy=policy), connected=services_count)
@@ -245,6 +264,8 @@ _REQUESTS: list[tuple[str, _Make]] = [
     ("request: head fresh", partial(_whole, 2, fresh=True)),
     ("request: head known, access log", partial(_whole, 2, log=True)),
     ("request: head fresh, access log", partial(_whole, 2, fresh=True, log=True)),
+    ("request: head known, traced", partial(_traced, True)),
+    ("request: head known, not sampled for a trace", partial(_traced, False)),
     ("request: head known, 1000 services", partial(_whole, 1000, models=200)),
 ]
 _PROMPTS: list[tuple[str, _Make]] = [

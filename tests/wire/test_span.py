@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from enginehouse.core.outcome import Outcome
@@ -160,6 +162,15 @@ def test_no_query_no_key_and_no_address_of_a_client_is_in_a_span() -> None:
     said = repr(attributes_of(STREAMED, ("10.0.0.5", 8000)))
     assert SECRET not in said
     assert "192.0.2.7" not in said
+
+
+def test_every_attribute_is_explained_to_people() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "traces.md").read_text()
+    assert STREAMED.trace is not None
+    events = [name for each in STREAMED.trace.tries for name in attributes_of_try(each)]
+    failed = STREAMED._replace(status=500)
+    unexplained = {name for name in [*attributes_of(failed, ("h", 1)), *events] if f"`{name}`" not in page}
+    assert unexplained == set()
 
 
 def test_a_model_is_cut_where_its_name_is_endless() -> None:

@@ -114,6 +114,7 @@ def _registry(config: RegistryConfig) -> Iterator[Finding]:
 def _router(config: RouterConfig) -> Iterator[Finding]:
     yield from secret_file("router.registry_token_file", config.registry_token_file)
     yield from secret_file("router.admin_token_file", config.admin_token_file)
+    yield from secret_file("router.otlp_headers_file", config.otlp_headers_file)
     yield from _networks("router.allow_networks", config.allow_networks)
     yield from _networks("router.trusted_proxies", config.trusted_proxies)
     if config.static_services:
