@@ -18,6 +18,7 @@ from enginehouse.core.fleet import Fleet, Service
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import SIZE, Shared
 from enginehouse.data.counters import Counters
+from enginehouse.data.measures import Measures
 from enginehouse.data.prefill import Prefill
 from enginehouse.policy.choose import Choice, LoadView, choose
 from enginehouse.policy.chunks import ENDS
@@ -52,7 +53,7 @@ class _Worker:
 
     def __init__(self, shared: Shared, number: int, workers: int, config: RouterConfig) -> None:
         self.now = 0.0
-        self.counters = Counters(shared, number, config, lambda: self.now)
+        self.counters = Counters(shared, number, config, lambda: self.now, Measures(number))
         self.view = LoadView(shared, workers)
         self.turn = 0
         self._swept = 0.0

@@ -16,7 +16,7 @@ ADMINISTRATIVE = """
 /is_sleeping /reset_prefix_cache /reset_mm_cache /flush_cache /release_memory_occupation /resume_memory_occupation
 /update_weights /update_weights_from_disk /update_weights_from_tensor /pause /resume /abort_request /abort_requests
 /collective_rpc /start_profile /stop_profile /scale_elastic_ep /server_info /get_server_info /props /slots /slots/0
-/models/load /models/unload /metrics /shutdown
+/models/load /models/unload /metrics?model=m /shutdown
 """
 
 #: What a server may read as `/sleep` or `/v1/load_lora_adapter` that decodes, folds, cuts or resolves more than others.

@@ -11,6 +11,7 @@ from enginehouse.babysitter import api as babysitter
 from enginehouse.cli.reference_http import http_page
 from enginehouse.control.api import make_app
 from enginehouse.control.live_api import LiveApi
+from enginehouse.control.metrics_api import metrics_route
 from enginehouse.control.pages import page_routes
 from enginehouse.wire.own_paths import ANY, OWN_PATHS, WORKERS_PATHS, OwnPath
 from tests.contract.router import Router
@@ -20,7 +21,7 @@ TOLD = [own for own in OWN_PATHS if own.members and own.methods in ("GET", "POST
 
 
 def test_every_path_of_the_router_is_in_the_table_and_the_table_has_no_other() -> None:
-    more = [*LiveApi(Mock(), Mock(), Mock()).routes(), *page_routes({})]
+    more = [*LiveApi(Mock(), Mock(), Mock()).routes(), *page_routes({}), metrics_route(Mock())]
     routes = [route for route in make_app(Mock(), Mock(), 1, more).routes if isinstance(route, Route)]
     served = {(route.path, method) for route in routes for method in (route.methods or ()) if method != "HEAD"}
     listed = {(own.path, own.methods) for own in OWN_PATHS if own.methods != ANY}

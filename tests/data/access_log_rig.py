@@ -39,6 +39,9 @@ def entry(id: str, model: str = "m", ended: float = 1000.0) -> Entry:
         warm=-1.0,
         reason="only",
         key=b"",
+        overhead=0.0001,
+        own=False,
+        prompt=0,
     )
 
 

@@ -112,7 +112,7 @@ class Holder:
         self._note(head, length)
         framing = self.framing = answer_framing(self.method, head.status, head.chunked, length)
         if head.status != 101:
-            self.relay = Relay(cast("asyncio.Transport", self.client))
+            self.relay = Relay(cast("asyncio.Transport", self.client), lambda: 1.0)
             self.relay.head(head, framing, length, b"", "1.1", True)
             if framing is Framing.CHUNKED:
                 self.conn.chunks = self.relay

@@ -16,6 +16,7 @@ from enginehouse.core.fleet import Service, ServiceCount
 from enginehouse.core.outcome import Outcome
 from enginehouse.core.shared import SIZE, Shared
 from enginehouse.data.counters import EJECTED, Counters
+from enginehouse.data.measures import Measures
 from enginehouse.data.passive_health import MAX_REST, USUAL_REST
 from enginehouse.policy.candidates import candidates
 from enginehouse.policy.ejection import TRIAL
@@ -36,7 +37,7 @@ class House:
         self.now = 1000.0
         self.shared = Shared(memoryview(mmap.mmap(-1, SIZE)))
         config = RouterConfig(**{"max_errors": 3, "ejection_time": 30.0} | settings)
-        self.workers = [Counters(self.shared, index, config, lambda: self.now) for index in range(2)]
+        self.workers = [Counters(self.shared, index, config, lambda: self.now, Measures(index)) for index in range(2)]
         self.services = tuple(service(slot) for slot in range(services))
         for worker in self.workers:
             worker.use({member.slot: member for member in self.services})

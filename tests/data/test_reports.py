@@ -43,7 +43,7 @@ def reports_in_ten_seconds(services: int, busy: bool = True) -> int:
     worker.use_fleet(Fleet(version=1, synced=True, services=fleet))
     link, wire = ControlLink(worker), Wire()
     link.connection_made(cast("Any", wire))
-    worker.link = link
+    worker.reports.link = link
     now = 1000.0
     worker.now = lambda: now
     for _ in range(10 * SWEEPS_A_SECOND):
@@ -60,5 +60,5 @@ def test_a_busy_worker_reports_the_more_seldom_the_more_there_is_to_tell(service
     assert reports_in_ten_seconds(services) == reports
 
 
-def test_a_worker_without_requests_reports_nothing() -> None:
-    assert reports_in_ten_seconds(2, busy=False) == 0
+def test_a_worker_without_requests_reports_how_it_is_once_and_is_silent_then() -> None:
+    assert reports_in_ten_seconds(2, busy=False) == 1

@@ -55,6 +55,9 @@ ANSWERED = Record(
     warm=0.9567,
     reason="prefix",
     key=b"Bearer sk-secret",
+    overhead=0.0001,
+    own=False,
+    prompt=4096,
 )
 #: What clients might put into a name to break a line, a parser or a terminal.
 HOSTILE = [

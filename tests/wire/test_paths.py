@@ -59,7 +59,9 @@ GET /slots?model=x
 POST /slots/0?action=save
 POST /models/load
 POST /models/unload
-GET /metrics
+GET /metrics?model=x
+GET /metrics/x
+GET /v1/metrics
 POST /shutdown
 POST /fault_tolerance/apply
 GET /cors-proxy
@@ -82,7 +84,9 @@ def route(line: str, config: RouterConfig = CONFIG) -> Route:
 # -- who answers -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/health", "/status", "/services", "/stats", "/models", "/v1/models", "/v1/models/"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/status", "/services", "/stats", "/models", "/v1/models", "/v1/models/", "/metrics"]
+)
 def test_the_routers_own_paths_go_to_control(path: str) -> None:
     assert route(f"GET {path}").kind is Kind.OWN
 
@@ -94,6 +98,16 @@ def test_the_dashboard_and_all_below_it_goes_to_control_by_any_method(path: str)
 
 def test_a_path_that_only_begins_like_the_dashboard_is_an_engines() -> None:
     assert route("GET /dashboards").kind is Kind.OTHER
+
+
+@pytest.mark.parametrize("query", ["model=x", "a=b&model=x", "model=x&model=y", "model="])
+def test_metrics_are_the_routers_unless_the_query_names_a_model_as_for_llama_cpp(query: str) -> None:
+    assert route("GET /metrics?a=b").kind is Kind.OWN
+    assert route("GET /metrics/").kind is Kind.OWN
+    opened = RouterConfig(open_paths=("/metrics",))
+    found = route(f"GET /metrics?{query}", opened)
+    assert (found.kind, found.where) == (Kind.OTHER, Where.QUERY)
+    assert route("GET /metrics", opened).kind is Kind.OWN
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])

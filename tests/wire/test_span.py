@@ -42,6 +42,9 @@ STREAMED = Record(
     warm=0.75,
     reason="warm",
     key=b"Bearer " + SECRET.encode(),
+    overhead=0.0001,
+    own=False,
+    prompt=0,
     trace=Trace(
         b"4bf92f3577b34da6a3ce929d0e0e4736",
         b"b7ad6b7169203331",

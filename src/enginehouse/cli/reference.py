@@ -21,6 +21,7 @@ from enginehouse.cli.reference_errors import errors_page
 from enginehouse.cli.reference_headers import headers_page
 from enginehouse.cli.reference_http import http_page
 from enginehouse.cli.reference_machines import machines_page
+from enginehouse.cli.reference_metrics import metrics_page
 from enginehouse.core.config.babysitter import BabysitterConfig, Backend
 from enginehouse.core.config.base import Config, Option, options
 from enginehouse.core.config.house import HouseConfig
@@ -181,6 +182,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "headers.md": lambda: f"{NOTE}\n{headers_page()}",
     "http.md": lambda: f"{NOTE}\n{http_page()}",
     "machines.md": lambda: f"{NOTE}\n{machines_page()}",
+    "metrics.md": lambda: f"{NOTE}\n{metrics_page()}",
 }
 
 

@@ -32,11 +32,14 @@ from enginehouse.control.engine_client import EngineClient
 from enginehouse.control.events import Journal, Kind
 from enginehouse.control.explaining import Explainer
 from enginehouse.control.feed import Feed
+from enginehouse.control.gauges import Gauges
 from enginehouse.control.guard import Guard
 from enginehouse.control.kv_cache import KvCaches
 from enginehouse.control.ledger import Ledger
 from enginehouse.control.live import Live
 from enginehouse.control.live_api import LiveApi
+from enginehouse.control.measured import Measured
+from enginehouse.control.metrics_api import metrics_route
 from enginehouse.control.pages import page_routes, read_files
 from enginehouse.control.probe import Look, Probe
 from enginehouse.control.prober import Prober
@@ -105,7 +108,7 @@ async def run(
     views = Views(config, control.roster, control.ledger, control.publisher, shared, time.monotonic)
     guard = Guard(admin_token)
     shown, routes = _showing(config, control, views, shared, guard)
-    routes += page_routes(read_files(pages))
+    routes += [*page_routes(read_files(pages)), metrics_route(control.gauges(views))]
     async with aiohttp.ClientSession() as session:
         jobs: list[Coroutine[Any, Any, object]] = []
         if config.registry_url:
@@ -182,6 +185,7 @@ class Control:
         sources += ["registry"] if config.registry_url else []
         self.roster = Roster(sources, config.max_errors, config.service_removal_grace_period, self._obey, self._tell)
         self.ledger = Ledger()
+        self.measured = Measured(shared.keep, shared.kept)
         # A look is at most two requests, to /health and /v1/models.
         self.publisher = Publisher(self._reported, PATIENCE + 2 * config.health_timeout)
         self.prober = Prober(self._resolve_and_look, self._seen, config.health_interval)
@@ -197,6 +201,10 @@ class Control:
         self._changed.set()
         self.kv_caches = KvCaches(client.get, self._changed.set)
         self._traces: Traces | None = None
+
+    def gauges(self, views: Views) -> Gauges:
+        """What `/metrics` tells."""
+        return Gauges(self.roster, views, self.measured, self.publisher, self._shared)
 
     def changed(self) -> None:
         """Something of the roster changed: follow it, and tell the workers soon."""
@@ -292,6 +300,7 @@ class Control:
         self._note_worker(report)
         self.ledger.add(report)
         self._show(report)
+        self.measured.add(report)
         if report.traced and self._traces is not None:
             self._traces.take(report.traced, self._address)
         if not report.failures:
@@ -337,6 +346,7 @@ class Control:
         if ready is not None:
             await self._informed.wait()
             ready()
+        self.measured.recall()
         await asyncio.gather(self.publisher.serve(wire), answer())
 
     async def keep_publishing(self) -> None:
@@ -375,6 +385,7 @@ class Control:
                 self.journal.add(Kind.DRAINED, entry.name, "nothing is in flight on it")
             self._drained = drained
             self.ledger.forget_except({(entry.slot, entry.generation) for entry in entries})
+            self.measured.forget_except(self.roster.entries, now)
             if now - resolved >= self._resolve_interval:
                 resolved = now
                 await self._resolver.refresh(entry.endpoint.host for entry in entries)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from enginehouse.core.glimpse import Glimpse
+from enginehouse.core.metrics import Series
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +92,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     worker: int
     epoch: int
     fleet_version: int
+    pid: int = 0
+    """Of its process."""
     counts: tuple[ServiceCount, ...] = ()
     failures: tuple[Failure, ...] = ()
     mended: dict[str, int] = {}
@@ -99,6 +102,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What its requests do, now and then while somebody watches."""
     traced: bytes = b""
     """Requests traced since the last report, as `wire.span.encode_batch` has it."""
+    measures: tuple[Series, ...] = ()
+    """Counters and histograms that changed since the last report on this connection: cumulative since the start."""
+    gauges: tuple[Series, ...] = ()
+    """What is so now; empty where that was told a moment ago."""
 
 
 #: Frames on the wire: 4 bytes little-endian length, then msgpack. A longer frame is a bug and closes the wire.

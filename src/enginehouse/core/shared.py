@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import enum
 from typing import NamedTuple
+from zlib import crc32
 
-from enginehouse.core.units import MAX_SERVICES, MAX_WORKERS
+from enginehouse.core.units import MAX_SERVICES, MAX_WORKERS, MIB
 
 #: Entries of the id table; direct-mapped, so an id lives until another one with the same hash replaces it.
 ID_ENTRIES = 65536
@@ -52,8 +53,13 @@ _WATCHED = _ROOMS + 8 * MAX_SERVICES
 _CHUNKS = -(-(_WATCHED + 8) // 4096) * 4096
 #: Row of the router's own paths, which workers proxy to control as to any other service; never given to a service.
 CONTROL_SLOT = MAX_SERVICES - 1
+_KEPT = _CHUNKS + 8 * CHUNKS * MAX_SERVICES
+#: Bytes that control may keep beyond its own life (`Shared.keep`).
+MAX_KEPT = 32 * MIB
+_KEPT_HEAD = 16
+_HALF = _KEPT_HEAD + MAX_KEPT
 #: Bytes to map, of which most are never touched.
-SIZE = _CHUNKS + 8 * CHUNKS * MAX_SERVICES
+SIZE = _KEPT + 2 * _HALF
 
 
 class WorkerState(enum.IntEnum):
@@ -141,6 +147,39 @@ class Shared:
         """One item, control's to write: until then somebody watches requests, and workers show them. Mostly past."""
         self.chunks = part(_CHUNKS, 8 * CHUNKS * MAX_SERVICES).cast("q")
         """`CHUNKS` words for each slot, as `policy.prefix_index` packs them."""
+        self._kept = [part(_KEPT + number * _HALF, _HALF) for number in range(2)]
+
+    def keep(self, state: bytes) -> bool:
+        """Keep what the next control is to know; for one process to call. False where it is too long to be kept.
+
+        It goes where the last but one was, and counts when it is whole: whoever dies meanwhile leaves the last one.
+        """
+        if len(state) > MAX_KEPT:
+            return False
+        numbers = [self._kept_number(half) for half in self._kept]
+        half = self._kept[numbers.index(min(numbers))]
+        half[:_KEPT_HEAD] = bytes(_KEPT_HEAD)
+        half[_KEPT_HEAD : _KEPT_HEAD + len(state)] = state
+        head = len(state).to_bytes(4, "little") + crc32(state).to_bytes(4, "little")
+        half[:_KEPT_HEAD] = head + (max(numbers) + 1).to_bytes(8, "little")
+        return True
+
+    def kept(self) -> bytes:
+        """What `keep` was given last, b"" for nothing."""
+        for half in sorted(self._kept, key=self._kept_number, reverse=True):
+            size, check = int.from_bytes(half[:4], "little"), int.from_bytes(half[4:8], "little")
+            state = bytes(half[_KEPT_HEAD : _KEPT_HEAD + min(size, MAX_KEPT)])
+            if state and crc32(state) == check:
+                return state
+        return b""
+
+    @staticmethod
+    def _kept_number(half: memoryview) -> int:
+        return int.from_bytes(half[8:_KEPT_HEAD], "little")
+
+    def queued_tokens(self, slot: int) -> int:
+        """Tokens of prompts that a service has to compute, over all workers."""
+        return sum([row[slot] for row in self.queued])
 
     def load(self, slot: int, workers: int = MAX_WORKERS) -> int:
         """Requests in flight on a service, over the first `workers` workers."""

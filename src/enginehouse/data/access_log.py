@@ -60,6 +60,8 @@ class AccessLog:
         self.is_on = bool(path)
         """False: nothing is to be taken."""
         self._path = path
+        self.lost = 0
+        """Lines dropped since the start."""
         self._lines: Lines = TextLines() if _for_people(path, form) else JsonLines()
         self._capacity = capacity
         self._offset = offset
@@ -90,6 +92,7 @@ class AccessLog:
         with self._changed:
             if self._unwritten + len(lines) > self._capacity:
                 self._dropped += count
+                self.lost += count
             elif lines:
                 self._chunks.append(lines)
                 self._unwritten += len(lines)

@@ -62,9 +62,7 @@ class ControlLink(asyncio.Protocol):
         transport, worker = self.transport, self._worker
         if transport is None or transport.get_write_buffer_size() > MAX_UNSENT:
             return
-        traced = worker.traces.told() if worker.traces is not None else b""
-        counted = worker.counters.report(worker.epoch, worker.fleet_version, worker.mended.told(), glimpse, traced)
-        transport.write(encode_frame(counted))
+        transport.write(encode_frame(worker.reports.make(glimpse)))
 
 
 async def follow_control(worker: Worker, path: str) -> None:
@@ -76,8 +74,7 @@ async def follow_control(worker: Worker, path: str) -> None:
         except OSError:
             await asyncio.sleep(RECONNECT)
             continue
-        worker.link = link
-        worker.counters.changed = True
+        worker.reports.meet(link)
         await link.lost.wait()
-        worker.link = None
+        worker.reports.link = None
         await asyncio.sleep(RECONNECT)

@@ -6,14 +6,17 @@ here: what follows for a service (`passive_health`), probes and verdicts (contro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final
 
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Failure, Report, Service, ServiceCount
 from enginehouse.core.glimpse import Glimpse
+from enginehouse.core.metrics import Series
 from enginehouse.core.outcome import Outcome
-from enginehouse.core.shared import Shared
+from enginehouse.core.shared import CONTROL_SLOT, Shared
+from enginehouse.data.measures import Measures, Tries
 from enginehouse.data.passive_health import PassiveHealth
 from enginehouse.policy.outliers import TICK, Tally, Window
 
@@ -40,10 +43,11 @@ class _Count:
         "rejections",
         "requests",
         "tells_cached",
+        "tries",
         "window",
     )
 
-    def __init__(self, generation: int) -> None:
+    def __init__(self, generation: int, tries: Tries) -> None:
         self.generation = generation
         self.requests = 0
         self.errors = 0
@@ -58,6 +62,8 @@ class _Count:
         """It has told how much of a prompt it had in its cache."""
         self.window = Window()
         self.noted = Tally(0, 0)
+        self.tries = tries
+        """The same attempts as the metrics count them: for all incarnations together."""
 
     def tally(self) -> Tally:
         """Requests that showed how the service does, and those that showed it badly."""
@@ -68,7 +74,11 @@ class Counters:
     """All counts of one worker. `row`, `queued` and `held` are its rows of loads, of tokens still to be computed and of
     tokens of prompts in flight, its own to write. `clock`: as in `PassiveHealth`."""
 
-    def __init__(self, shared: Shared, index: int, config: RouterConfig, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, shared: Shared, index: int, config: RouterConfig, clock: Callable[[], float], measures: Measures
+    ) -> None:
+        self._measures = measures
+        self._pid = os.getpid()
         self._shared = shared
         self._index = index
         self._levels = shared.levels
@@ -128,6 +138,7 @@ class Counters:
             count.answered += 1
             count.first_byte_seconds += first_byte_after
         if outcome is _ANSWERED:
+            count.tries.answered += 1
             if failed:
                 count.failed += 1
                 self._bad = True
@@ -136,6 +147,7 @@ class Counters:
             if self.trials and slot in self.trials:
                 self._health.decided(service, not failed, now)
             return False
+        count.tries.add(outcome)
         if outcome.row.blames:
             self._tell(service, outcome.value)
             if charge:
@@ -224,8 +236,10 @@ class Counters:
         mended: dict[str, int] | None = None,
         glimpse: Glimpse | None = None,
         traced: bytes = b"",
+        gauges: tuple[Series, ...] = (),
     ) -> Report:
-        """Everything so far, and the failures since the last report; with `glimpse` and `traced`, if there are any."""
+        """Everything so far, the failures since the last report, and the metrics that changed since then; with
+        `glimpse`, `traced` and `gauges`, if there are any."""
         counts = tuple(
             ServiceCount(
                 slot,
@@ -241,7 +255,7 @@ class Counters:
             for slot, c in self._counts.items()
         )
         failures, self._failures = tuple(self._failures), []
-        self.changed = False
+        measures, self.changed = self._measures.tell()
         return Report(
             worker=self._index,
             epoch=epoch,
@@ -251,6 +265,9 @@ class Counters:
             mended=mended or {},
             glimpse=glimpse,
             traced=traced,
+            measures=tuple(measures),
+            gauges=gauges,
+            pid=self._pid,
         )
 
     def use(self, services: dict[int, Service]) -> None:
@@ -263,7 +280,10 @@ class Counters:
     def _count(self, service: Service) -> _Count:
         count = self._counts.get(service.slot)
         if count is None or count.generation != service.generation:
-            count = self._counts[service.slot] = _Count(service.generation)
+            # The router's own paths are no service, though one may bear the same name.
+            own = service.slot == CONTROL_SLOT
+            tries = Tries(service.name) if own else self._measures.tries(service.name)
+            count = self._counts[service.slot] = _Count(service.generation, tries)
         return count
 
     def _tell(self, service: Service, what: str) -> None:
@@ -271,6 +291,8 @@ class Counters:
             self._failures.append(Failure(service.slot, service.generation, what))
 
     def _ejected(self, service: Service) -> None:
-        self._count(service).ejections += 1
+        count = self._count(service)
+        count.ejections += 1
+        count.tries.ejections += 1
         self._tell(service, EJECTED)
         self.changed = True

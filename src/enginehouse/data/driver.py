@@ -273,12 +273,12 @@ class Driver:
             relay.replay.drop()
 
     def _log(self, outcome: Outcome, status: int) -> None:
-        self.reply.log(self.choice, self._exchange.attempts, self._waited, outcome, status)
+        self.reply.log(self.choice, self._exchange.attempts, self._waited, self.sent, outcome, status)
 
     def our_lines(self) -> bytes:
         """The `x-` lines of every answer."""
         waited, attempts = self._waited, self._exchange.attempts
-        overhead = max(0.0, (self.sent or self.worker.now()) - self.request.begun - waited)
+        overhead = self.request.overhead(self.sent or self.worker.now(), waited)
         warm = warm_share(self.choice, self.plan.ask.prompt)
         return replies.our_lines(
             self.plan.request_id, self.choice, attempts, overhead, "", waited, self._position, warm
@@ -313,7 +313,7 @@ class Driver:
     def open_relay(self, attempt: Attempt, head: AnswerHead, framing: Framing, length: int | None) -> Relay:
         """Pass this answer on as it comes."""
         self.commit(attempt)
-        return self.reply.open(head, framing, length, self.our_lines())
+        return self.reply.open(head, framing, length, self.our_lines(), attempt.choice.service)
 
     def relay_held(self, attempt: Attempt, held: HeldError) -> Relay:
         """Pass on an engine's error, in the shape that the client's SDK expects."""
@@ -326,6 +326,7 @@ class Driver:
         assert relay is not None
         assert resumed is not None
         self.worker.mended.resumed += 1
+        self.reply.count_gaps(attempt.choice.service)
         return Resumption(relay, resumed.kind, resumed.partial)
 
     def relayed(self, attempt: Attempt) -> None:

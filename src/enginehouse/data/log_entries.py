@@ -30,10 +30,11 @@ def entry(
     usage: Usage | None,
     warm: float,
     reason: str,
+    overhead: float,
 ) -> Entry:
     """A request for which a service was looked for. `times`: ended, first byte (0.0: none), monotonic
     seconds; and for how many it waited."""
-    head = request.head
+    head, prompt = request.head, plan.ask.prompt
     return (
         request.begun,
         times[0],
@@ -55,6 +56,9 @@ def entry(
         warm,
         reason,
         head.authorization or head.api_key,
+        overhead,
+        plan.own,
+        prompt.size if prompt is not None else 0,
         request.trace,
     )
 
@@ -84,5 +88,8 @@ def refused(request: Request, request_id: bytes, ended: float, outcome: Outcome,
         -1.0,
         "",
         head.authorization or head.api_key,
+        -1.0,
+        False,
+        0,
         request.trace,
     )

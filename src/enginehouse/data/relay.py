@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from enginehouse.core.outcome import Outcome
+from enginehouse.data.measures import Histogram
 from enginehouse.data.replay import Replay
 from enginehouse.wire import errors, sse
 from enginehouse.wire.answer_head import AnswerHead
@@ -44,22 +45,31 @@ class Relay:
 
     __slots__ = (
         "_chunked",
+        "_clock",
         "_events",
         "_framing",
         "_half",
+        "_last_read",
+        "_news",
         "_out",
         "_prefix",
         "_transport",
         "_write",
         "begun",
         "found_id",
+        "gaps",
         "keep",
         "replay",
         "sent",
         "tail",
     )
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, clock: Callable[[], float]) -> None:
+        """`clock` gives monotonic seconds."""
+        self._clock = clock
+        self._last_read = 0.0
+        self._news = False
+        """A part of the body is queued."""
         self._transport = transport
         self._write: Callable[[bytes], None] = transport.write
         self._out: list[bytes] = []
@@ -79,6 +89,8 @@ class Relay:
         """False: the connection to the client ends with this answer."""
         self.sent = 0
         """Bytes of the body so far, without framing."""
+        self.gaps: Histogram | None = None
+        """Where the times between two reads that brought something are counted, for event streams."""
 
     def head(
         self, head: AnswerHead, framing: Framing, length: int | None, ours: bytes, version: str, keep: bool
@@ -119,6 +131,8 @@ class Relay:
             self.flush()
             return
         self._write(chunk)
+        if self.gaps is not None:
+            self._count_gap(self.gaps)
         if self.tail is not None:
             self.tail.add(chunk)
         self.sent += len(chunk) - start - 2
@@ -141,6 +155,7 @@ class Relay:
         self._pass_on(data)
 
     def _pass_on(self, data: bytes) -> None:
+        self._news = True
         self.sent += len(data)
         if self.tail is not None:
             self.tail.add(data)
@@ -162,6 +177,15 @@ class Relay:
             self.begun = True
             self._transport.write(b"".join(self._out))
             self._out.clear()
+            if self.gaps is not None and self._news:
+                self._news = False
+                self._count_gap(self.gaps)
+
+    def _count_gap(self, gaps: Histogram) -> None:
+        now = self._clock()
+        if self._last_read:
+            gaps.add(now - self._last_read)
+        self._last_read = now
 
     @property
     def failed(self) -> bool:

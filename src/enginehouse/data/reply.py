@@ -96,11 +96,12 @@ class Reply:
             self._body = body
         self._conn.transport.write(whole_answer(head, ours, self._request.head.version, self._may_stay(), body))
 
-    def open(self, head: AnswerHead, framing: Framing, length: int | None, ours: bytes) -> Relay:
-        """Pass this answer on as it comes."""
+    def open(self, head: AnswerHead, framing: Framing, length: int | None, ours: bytes, service: Service) -> Relay:
+        """Pass this answer of `service` on as it comes."""
         plan = self._plan
         relay = self._make_relay(head, framing, length, ours)
         if head.is_event_stream and not plan.own:  # an event about its end would be taken for one of ours
+            self.count_gaps(service)
             relay.watch_events(named=plan.route.dialect is Dialect.RESPONSES)
             # Where its length was told, nothing can be added to it.
             if framing is not Framing.LENGTH and keeps(self._worker.config, plan, head):
@@ -111,8 +112,13 @@ class Reply:
             relay.tail = Tail(wants_first=plan.route.dialect is _ANTHROPIC)
         return relay
 
+    def count_gaps(self, service: Service) -> None:
+        """From now on the times between the chunks of a stream are those of this service."""
+        if self.relay is not None and not self._plan.own:
+            self.relay.gaps = self._worker.measures.served(self._plan.ask.model, service.name).gaps
+
     def _make_relay(self, head: AnswerHead, framing: Framing, length: int | None, ours: bytes) -> Relay:
-        relay = self.relay = Relay(self._conn.transport)
+        relay = self.relay = Relay(self._conn.transport, self._worker.now)
         relay.head(head, framing, length, ours, self._request.head.version, self._may_stay())
         return relay
 
@@ -170,15 +176,19 @@ class Reply:
             self._worker.remember(relay.found_id, service)
             relay.found_id = ""
 
-    def log(self, choice: Choice | None, attempts: int, waited: float, outcome: Outcome, status: int) -> None:
-        """Note that it is over. `waited` in seconds."""
-        now, head = self._worker.now(), self.head
+    def log(
+        self, choice: Choice | None, attempts: int, waited: float, sent_at: float, outcome: Outcome, status: int
+    ) -> None:
+        """Note that it is over. `waited` in seconds; `sent_at`: when it was sent first, 0.0 for never."""
+        worker, plan, head = self._worker, self._plan, self.head
+        now = worker.now()
         service, reason = (choice.service.name, choice.reason) if choice is not None else ("", "")
         sent = self.relay.sent if self.relay is not None else max(self._whole, 0)
         stream = head is not None and head.is_event_stream
         times = now, self.first_byte, waited
-        warm, took = warm_share(choice, self._plan.ask.prompt), self.usage()
+        warm, took = warm_share(choice, plan.ask.prompt), self.usage()
+        overhead = self._request.overhead(sent_at, waited) if sent_at else -1.0
         told = entry(
-            self._request, self._plan, times, service, attempts, outcome, status, sent, stream, took, warm, reason
+            self._request, plan, times, service, attempts, outcome, status, sent, stream, took, warm, reason, overhead
         )
-        self._worker.ended.add(told, now)
+        worker.ended.add(told, now)

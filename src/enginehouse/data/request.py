@@ -21,6 +21,10 @@ class Request:
         self.trace: Trace | None = None
         """Its span, where it is traced."""
 
+    def overhead(self, sent: float, waited: float) -> float:
+        """Seconds that the router added until it was sent for the first time; those it had to wait are left out."""
+        return max(0.0, sent - self.begun - waited)
+
     @property
     def keep_alive(self) -> bool:
         """Whether the client's connection may carry another request."""

@@ -29,16 +29,18 @@ from enginehouse.data.access_log import AccessLog
 from enginehouse.data.alive import answer_live
 from enginehouse.data.bell import Bell
 from enginehouse.data.client_conn import ClientConn
-from enginehouse.data.control_link import REPORT_INTERVAL, ControlLink, follow_control
+from enginehouse.data.control_link import REPORT_INTERVAL, follow_control
 from enginehouse.data.counters import Counters
 from enginehouse.data.driver import Driver
-from enginehouse.data.ended import Ended
+from enginehouse.data.ended import Ended, Taker
 from enginehouse.data.engine_pool import UNIX, EnginePool
 from enginehouse.data.glimpses import Glimpses
 from enginehouse.data.intake import read_plan
+from enginehouse.data.measures import Measures
 from enginehouse.data.mended import Mended
 from enginehouse.data.realtime import Realtime
 from enginehouse.data.replay import ReplayMemory
+from enginehouse.data.reports import Reports
 from enginehouse.data.request import Request
 from enginehouse.data.traces import Traces
 from enginehouse.data.waiting import WaitingRoom
@@ -65,10 +67,6 @@ FIRST_FLEET: Final = 2.0
 #: So long after a worker's first beat all others count its load, so no sooner does it accept anything: else each would
 #: fill every service to its cap for itself. Seconds.
 SEEN: Final = 1.5 * SWEEP
-#: Services of which every sweep may report; with more of them reports are rarer.
-FEW: Final = 250
-#: Least time between two reports made because of failures. Seconds.
-FAILURE_INTERVAL: Final = 0.05
 #: Tables of turns are started anew above this many models.
 MAX_TURNS: Final = 10000
 BACKLOG: Final = 4096
@@ -104,9 +102,11 @@ class Worker:
         self.replay_memory = ReplayMemory(config.failover_memory)
         self.mended = Mended()
         self.access_log = AccessLog(config.access_log, config.access_log_format, config.access_log_buffer)
-        self._glimpses = Glimpses(shared)
-        self.ended = Ended([self.access_log] if self.access_log.is_on else [], self.report_bug)
-        self.ended.takers.append(self._glimpses)
+        self.measures = Measures(index)
+        glimpses = Glimpses(shared)
+        self.reports = Reports(self, glimpses)
+        takers: list[Taker] = [self.measures, glimpses]
+        self.ended = Ended([self.access_log, *takers] if self.access_log.is_on else takers, self.report_bug)
         self.traces = Traces(config) if config.otlp_endpoint else None
         if self.traces is not None:
             self.ended.takers.append(self.traces)
@@ -114,7 +114,7 @@ class Worker:
         self.known_heads: KnownHeads[RequestHead] = KnownHeads()
         self.pool = EnginePool(config)
         self.pool.retain((control,))
-        self.counters = Counters(shared, index, config, lambda: self.now())
+        self.counters = Counters(shared, index, config, lambda: self.now(), self.measures)
         self.room = WaitingRoom(config, shared, index, self.loads, self._ring)
         self._learns = config.learn_capacity
         self.crowded = shared.crowded
@@ -122,7 +122,6 @@ class Worker:
         self._freed: dict[int, Service] = {}
         self._bell: Bell | None = None
         self.clients: set[ClientConn] = set()
-        self.link: ControlLink | None = None
         # limits, ids
         self._bodies = 0
         self._id_base = b"req-%b-" % os.urandom(6).hex().encode()
@@ -134,8 +133,6 @@ class Worker:
         self._succeeded = False
         """Another worker serves in this one's place."""
         self._synced = asyncio.Event()
-        self._reported_at = 0.0
-        self._report_interval = 0.0
 
     # -- for one request -----------------------------------------------------------------------------------------------
 
@@ -236,11 +233,8 @@ class Worker:
             self.room.offer(service, self.now(), hops)
 
     def service_failed(self) -> None:
-        """An attempt blamed its service: control hears of it now, not with the next beat."""
-        now = self.now()
-        if self.link is not None and now - self._reported_at > FAILURE_INTERVAL:
-            self._reported_at = now
-            self.link.report()
+        """An attempt blamed its service."""
+        self.reports.hurry()
 
     def report_bug(self, error: BaseException) -> None:
         """Tell about an error that is ours; the request has been answered."""
@@ -257,9 +251,9 @@ class Worker:
         self.table = build(fleet, self.config)
         self.loads.index.use(fleet.services)
         self.pool.retain((*fleet.services, self.control.service))
-        # A report tells of every service: with a thousand of them, four a second cost as much as hundreds of requests.
-        self._report_interval = REPORT_INTERVAL * (len(fleet.services) // FEW)
+        self.reports.size(len(fleet.services))
         self.counters.use({**self.table.by_slot, CONTROL_SLOT: self.control.service})
+        self.measures.use({service.name for service in fleet.services}, self.table.known, self.now())
         self.room.offer_all(self.now())
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -280,15 +274,7 @@ class Worker:
         self.retries.turn(now)
         self.ended.flush(now)
         self.counters.tick(now)
-        if self.traces is not None and self.traces.any:
-            self.counters.changed = True  # there is something to report
-        if self.link is not None:
-            if self._glimpses.due(now):
-                self._reported_at = now
-                self.link.report(self._glimpses.make(self.clients, now))
-            elif self.counters.changed and now - self._reported_at >= self._report_interval:
-                self._reported_at = now
-                self.link.report()
+        self.reports.beat(now)
 
     async def run(
         self, listener: socket.socket, wire_path: str, stop: asyncio.Event, serving: Callable[[], None] | None = None
@@ -325,8 +311,8 @@ class Worker:
         server.close()
         await self._drain()
         self.ended.flush(self.now())
-        if self.link is not None:
-            self.link.report()
+        if self.reports.link is not None:
+            self.reports.link.report()
         link.cancel()
         beating.cancel()
         if self._bell is not None:
@@ -352,9 +338,12 @@ class Worker:
         return cast("asyncio.BaseProtocol", ClientConn(self))
 
     async def _beat_forever(self) -> None:
+        pause, lag = min(SWEEP, REPORT_INTERVAL), self.measures.lag.histogram
         while True:
             self.beat()
-            await asyncio.sleep(min(SWEEP, REPORT_INTERVAL))
+            begun = self.now()
+            await asyncio.sleep(pause)
+            lag.add(max(0.0, self.now() - begun - pause))
 
     async def _drain(self) -> None:
         """Finish what runs; cut what is left at the deadline."""

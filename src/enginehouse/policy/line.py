@@ -50,6 +50,11 @@ def lonely(line: str) -> bool:
     return line.startswith("\n")
 
 
+def model_of(line: str) -> str:
+    """The model that is waited for in it; "" where requests name none, or wait for one service."""
+    return "" if lonely(line) else line.rstrip("\r\n")
+
+
 def picky(line: str) -> bool:
     """Does a place that helps nobody at the head of the line perhaps help those behind?"""
     return line.endswith("\n")

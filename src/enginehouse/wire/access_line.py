@@ -79,6 +79,12 @@ class Record(NamedTuple):
     """Why its service was chosen, in one word; "" where none was."""
     key: bytes
     """The key that came with the request, with its scheme; b"" for none. A secret: never shown, only a hash of it."""
+    overhead: float
+    """Seconds that the router added before it was sent to a service; negative where it was not."""
+    own: bool
+    """It was for a path of the router's own, which control answers."""
+    prompt: int
+    """Bytes of the prompt; 0 where nobody looked for one."""
     trace: Trace | None = None
     """Its span, where it is traced; no line shows it."""
 
@@ -86,7 +92,7 @@ class Record(NamedTuple):
 #: `Record` without its class: what the hot path makes.
 Entry = tuple[
     float, float, float, float, bytes, str, bytes, bytes, str, str, int, Outcome, int, int, int, bool,
-    Usage | None, float, str, bytes, Trace | None,
+    Usage | None, float, str, bytes, float, bool, int, Trace | None,
 ]  # fmt: skip
 #: Where `Record.reason`, `Record.key` and `Record.trace` stand.
 REASON: Final = Record._fields.index("reason")
@@ -177,7 +183,8 @@ class JsonLines:
                 )
                 for (
                     begun, ended, first_byte, queued, id, client, method, target, model, service,
-                    status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _reason, key, _trace,
+                    status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _reason, key,
+                    _overhead, _own, _prompt, _trace,
                 ) in entries
             ]
         )  # fmt: skip
@@ -202,7 +209,7 @@ class TextLines:
 
     def _line(self, entry: Entry, offset: float) -> str:
         begun, ended, first_byte, queued, id, client, method, target, model, service = entry[:10]
-        status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _, key, _ = entry[10:]
+        status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _, key = entry[10:20]
         names = self._names
         first = f"{(first_byte - begun) * 1000:.1f}ms" if first_byte else "-"
         return (

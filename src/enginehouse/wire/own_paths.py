@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 #: Before any target: what would become of such a request. By itself it means that of `EXPLAINED`.
 EXPLAIN: Final = "/explain"
 EXPLAINED: Final = b"/v1/chat/completions"
+#: Unless the query names a model: that is how llama.cpp is asked for the metrics of one of its own.
+METRICS: Final = "/metrics"
 #: The page that shows the house, and all that lies below it.
 DASHBOARD: Final = "/dashboard"
 
@@ -66,6 +68,11 @@ OWN_PATHS: Final = (
         "what happened to the fleet, in order (`?since=ID`, `?limit=N`); with `Accept: text/event-stream` also what "
         "happens from now on, as server-sent events",
         "events next",
+    ),
+    OwnPath(
+        "GET",
+        METRICS,
+        "[metrics](metrics.md) of all workers for Prometheus; in OpenMetrics' format for who accepts that one",
     ),
     OwnPath("GET", DASHBOARD, "the house as a page"),
     OwnPath("GET", DASHBOARD + "/", "leads there"),

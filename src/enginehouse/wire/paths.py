@@ -17,7 +17,7 @@ from enginehouse.core.outcome import Outcome
 from enginehouse.core.units import MAX_MODEL_ID
 from enginehouse.wire.admin_paths import is_administrative
 from enginehouse.wire.errors import Dialect, Unreadable
-from enginehouse.wire.own_paths import DASHBOARD, EXPLAIN, OWN_PATHS, WORKERS_PATHS
+from enginehouse.wire.own_paths import DASHBOARD, EXPLAIN, METRICS, OWN_PATHS, WORKERS_PATHS
 
 __all__ = ["Classifier", "Dialect", "Kind", "Route", "Where", "classify", "query_model", "rename_query_model"]
 
@@ -98,7 +98,7 @@ MULTIPART_PATHS = frozenset(
 _OWN_PATHS = frozenset(own.path for own in OWN_PATHS if "{" not in own.path)
 _OWN_PREFIXES = (EXPLAIN + "/", DASHBOARD + "/")
 _LIVE_PATHS = frozenset(own.path for own in WORKERS_PATHS)
-_QUERY_PATHS = frozenset(("/props", "/slots", "/metrics"))
+_QUERY_PATHS = frozenset(("/props", "/slots", METRICS))
 _MODEL_PREFIX = "/v1/models/"
 _MADE = re.compile(r"/v1/(?:responses|videos|stream)/([^/]+)(?:/.*)?")
 _MAKERS = frozenset(("/v1/responses", "/responses"))
@@ -166,7 +166,7 @@ def _route(method: bytes, target: bytes, path: str, config: RouterConfig) -> Rou
     key = path[:-1] if path.endswith("/") and path != "/" else path
     if key in _LIVE_PATHS:
         return Route(Kind.LIVE, target, path)
-    if key in _OWN_PATHS or key.startswith(_OWN_PREFIXES):
+    if (key in _OWN_PATHS or key.startswith(_OWN_PREFIXES)) and not (key == METRICS and _names_model(target)):
         return Route(Kind.OWN, target, path)
     if key.startswith(_MODEL_PREFIX):
         return Route(Kind.OWN, target, path, id=key[len(_MODEL_PREFIX) :])
@@ -260,6 +260,13 @@ def query_model(target: bytes) -> str | None:
     if not found[0] or len(found[0]) > MAX_MODEL_ID:
         raise Unreadable(Outcome.BAD_MODEL, f"`model` must have 1 to {MAX_MODEL_ID} characters.", "model")
     return found[0]
+
+
+def _names_model(target: bytes) -> bool:
+    try:
+        return query_model(target) is not None
+    except Unreadable:
+        return True  # the way of every request finds that out again, and says so
 
 
 def rename_query_model(target: bytes, new: str) -> bytes:
