@@ -133,7 +133,7 @@ def run_babysitter(config: BabysitterConfig) -> int:
     from enginehouse.registry.client import Conflict, RegistryClient, RegistryError, Unknown
 
     try:
-        token = read_token(config.registry_token_file)
+        token, admin_token = read_token(config.registry_token_file), read_admin_token(config.admin_token_file)
     except ConfigError as error:
         print(f"babysitter: {error}", file=sys.stderr)
         return 2
@@ -144,6 +144,7 @@ def run_babysitter(config: BabysitterConfig) -> int:
                 lambda session: RegistryClient(config.registry_url, token, session),
                 Errors(unknown=Unknown, conflict=Conflict, failed=RegistryError),
                 os.environ,
+                token=admin_token,
             )
         )
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginehouse.babysitter.logs import KEPT, SHOWN_LINE, TAIL_LINES, Output
+from enginehouse.babysitter.logs import KEPT, KEPT_LINES, SHOWN_LINE, TAIL_LINES, Output
 
 
 async def write(output: Output, *chunks: bytes) -> None:
@@ -125,3 +125,26 @@ def test_however_the_output_is_cut_into_chunks_the_lines_are_the_same(chunks: li
     assert pieces.tail() == whole.tail()
     whole.close()
     pieces.close()
+
+
+async def test_lines_have_numbers_so_that_a_reader_goes_on_where_it_was_over_runs(tmp_path: Path) -> None:
+    output = Output(tmp_path / "x.log", 1 << 20, ["sk-0123456789"])
+    await write(output, b"one\ntwo sk-0123456789\nhalf")
+    assert output.since(0, 100) == (["--- run", "one", "two ***"], 3)
+    await write(output, b"three\n")
+    assert output.since(3, 100) == (["half", "--- run", "three"], 6)
+    assert output.since(6, 100) == ([], 6)
+    assert output.since(0, 2) == (["--- run", "one"], 2)
+    assert output.since(-1, 2) == (["--- run", "three"], 6)
+    assert output.since(-1, 100)[0][0] == "--- run"
+    assert output.since(7, 100) == output.since(0, 100), "a number of an earlier babysitter"
+    output.close()
+
+
+async def test_so_many_lines_are_kept_and_who_was_away_longer_goes_on_with_the_oldest(tmp_path: Path) -> None:
+    output = Output(tmp_path / "x.log", 1 << 20)
+    await write(output, b"".join(b"%d\n" % number for number in range(KEPT_LINES + 500)))
+    lines, number = output.since(5, KEPT_LINES * 2)
+    assert (len(lines), lines[0], lines[-1]) == (KEPT_LINES, "500", str(KEPT_LINES + 499))
+    assert number == KEPT_LINES + 501
+    output.close()

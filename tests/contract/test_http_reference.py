@@ -21,7 +21,7 @@ TOLD = [own for own in OWN_PATHS if own.members and own.methods in ("GET", "POST
 
 
 def test_every_path_of_the_router_is_in_the_table_and_the_table_has_no_other() -> None:
-    more = [*LiveApi(Mock(), Mock(), Mock()).routes(), *page_routes({}), metrics_route(Mock())]
+    more = [*LiveApi(Mock(), Mock(), Mock(), Mock()).routes(), *page_routes({}), metrics_route(Mock())]
     routes = [route for route in make_app(Mock(), Mock(), 1, more).routes if isinstance(route, Route)]
     served = {(route.path, method) for route in routes for method in (route.methods or ()) if method != "HEAD"}
     listed = {(own.path, own.methods) for own in OWN_PATHS if own.methods != ANY}
@@ -39,7 +39,7 @@ def test_the_members_in_the_table_are_those_that_are_sent(router: Router, own: O
 
 
 def test_every_path_of_a_babysitter_is_in_the_table_and_the_table_has_no_other() -> None:
-    resources = babysitter.application(Mock(), Mock(), Mock()).router.resources()
+    resources = babysitter.application(Mock(), Mock(), Mock(), Mock(), "").router.resources()
     assert {resource.canonical for resource in resources} == set(babysitter.PATHS)
 
 

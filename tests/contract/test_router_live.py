@@ -214,13 +214,13 @@ def test_one_service_is_told_in_detail(router: Router, sims: Sims) -> None:
 
     until(is_there, "a request of it that was watched")
     told = router.ask("GET", "/dashboard/service/a").json
-    assert told.keys() == {"service", "details", "recent", "probes", "babysitter"}
+    assert told.keys() == {"service", "details", "recent", "probes", "babysitter", "log"}
     assert told["service"] == router.service("a") | {"request_count": told["service"]["request_count"]} | {
         "response_time": told["service"]["response_time"]
     }
     assert told["details"]["state"] == "up"
-    assert told["babysitter"] is None
-    assert [probe["passed"] for probe in told["probes"]] == [True] * len(told["probes"])
+    assert told["babysitter"] is told["log"] is None
+    assert [probe["ok"] for probe in told["probes"]] == [True] * len(told["probes"])
     assert told["probes"][0]["ms"] > 0
     assert router.ask("GET", "/dashboard/service/nobody").status == 404
 

@@ -5,6 +5,7 @@ Owns the paths and the inherited shapes. May not live here: what state the engin
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -12,9 +13,11 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from enginehouse.babysitter.agent import Agent
+from enginehouse.babysitter.agent import Agent, engine_name
 from enginehouse.babysitter.keeper import Keeper
+from enginehouse.babysitter.logs import Output
 from enginehouse.core.config.babysitter import BabysitterConfig
+from enginehouse.core.proof import logs_of, proves
 from enginehouse.core.record import default_url
 from enginehouse.machines.child import State
 from enginehouse.wire.http1 import head_problem
@@ -28,26 +31,38 @@ PATHS: Final = {
     "/v1/models": "the same",
     "/info": "who this is, since when, how often the engine was restarted: `{name, host, port, url, service_type, "
     "infinilm_server_port, uptime, restart_count}`",
+    "/logs": "the engine's last lines, for who has the token of `admin_token_file` (`Authorization: Bearer TOKEN`): "
+    "`{lines, next}`; `?since=N` those from number N on, as `next` told it; `?limit=N` at most so many",
+    "/logs/file": "`{file}`: where all of its output is; told to this machine only, whose owner may read it",
     "/livez": "200 as long as the babysitter itself works",
 }
+#: Lines told where it is not said how many, and at most.
+USUAL_LINES = 100
+MOST_LINES = 1000
+NUMBER = re.compile(r"-?[0-9]{1,18}")
+LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 BAD_REQUEST = "invalid_request_error"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(config: BabysitterConfig, keeper: Keeper, agent: Agent) -> web.Application:
-    """The endpoints of one engine."""
-    api = _Api(config, keeper, agent)
+def application(config: BabysitterConfig, keeper: Keeper, agent: Agent, output: Output, token: str) -> web.Application:
+    """The endpoints of one engine. `token`: who has it may read the engine's `output`; "": nobody may."""
+    api = _Api(config, keeper, agent, output, token)
     app = web.Application(middlewares=[_errors_as_json], client_max_size=1024)
     app.router.add_get("/health", api.health)
     app.router.add_get("/models", api.models)
     app.router.add_get("/v1/models", api.models)
     app.router.add_get("/info", api.info)
+    app.router.add_get("/logs", api.logs)
+    app.router.add_get("/logs/file", api.log_file)
     app.router.add_get("/livez", api.alive)
     return app
 
 
 class _Api:
-    def __init__(self, config: BabysitterConfig, keeper: Keeper, agent: Agent) -> None:
+    def __init__(self, config: BabysitterConfig, keeper: Keeper, agent: Agent, output: Output, token: str) -> None:
+        self._output = output
+        self._token = token
         self._config = config
         self._keeper = keeper
         self._agent = agent
@@ -95,6 +110,26 @@ class _Api:
     def _detected_port(self) -> int | None:
         """As inherited: null until the engine has been found on it."""
         return self._config.port if self._keeper.child.since_ready is not None else None
+
+    async def logs(self, request: web.Request) -> web.Response:
+        """What an engine prints may be anything, prompts included: only for who has the token."""
+        if not self._token:
+            return _error(403, "This babysitter shows no output: give it admin_token_file.", BAD_REQUEST, None)
+        what = logs_of(engine_name(self._config), self._config.port)
+        if not proves(request.headers.get("authorization", ""), self._token, what, time.time()):
+            why = "The output is for who has the token: send it as `Authorization: Bearer TOKEN`."
+            return _error(401, why, BAD_REQUEST, "invalid_api_key", {"www-authenticate": "Bearer"})
+        since, limit = request.query.get("since", "-1"), request.query.get("limit", str(USUAL_LINES))
+        if not (NUMBER.fullmatch(since) and NUMBER.fullmatch(limit)):
+            return _error(400, "`since` and `limit` must be whole numbers.", BAD_REQUEST, None)
+        lines, number = self._output.since(int(since), max(0, min(int(limit), MOST_LINES)))
+        return _json({"lines": lines, "next": number}, headers={"cache-control": "no-store"})
+
+    async def log_file(self, request: web.Request) -> web.Response:
+        """Where the output is on this machine, for who is on it: the file's own rights say who may read it."""
+        if request.remote not in LOOPBACK:
+            return _error(403, "Only this machine may know where the file is.", BAD_REQUEST, None)
+        return _json({"file": str(self._output.path.absolute())})
 
     async def alive(self, _: web.Request) -> web.Response:
         return _json({"status": "alive"})

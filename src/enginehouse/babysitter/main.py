@@ -48,17 +48,18 @@ async def run(
     errors: Errors,
     environ: Mapping[str, str],
     say: Say = print_line,
+    token: str = "",
 ) -> int:
     """Look after one engine until SIGTERM or SIGINT; the exit status.
 
     `make_client` makes the client of `config.registry_url`; it is not called where that is empty. `errors` are what
     its calls raise. `environ` is what the engine inherits. `say` takes the lines that are printed: first our URL, then
-    what happens.
+    what happens. `token`: who has it may read the engine's output; "": nobody may.
     Returns 0 after a clean stop, 1 where the engine had failed for good or the start was refused (the line said says
     why and what to do).
     """
     try:
-        keeping = Babysitter(config, make_client, errors, environ, say)
+        keeping = Babysitter(config, make_client, errors, environ, say, token)
         await keeping.start()
     except (ConfigError, OSError) as error:
         say(f"{config.name}: cannot start: {error}")
@@ -76,19 +77,26 @@ class Babysitter:
     """
 
     def __init__(
-        self, config: BabysitterConfig, make_client: MakeClient, errors: Errors, environ: Mapping[str, str], say: Say
+        self,
+        config: BabysitterConfig,
+        make_client: MakeClient,
+        errors: Errors,
+        environ: Mapping[str, str],
+        say: Say,
+        token: str = "",
     ) -> None:
         """Raises `ConfigError` for a configuration that cannot work, `OSError` where the log cannot be written."""
         check_record(config)
         self.config = config
         self._say = say
+        self._token = token
         self._make_client, self._errors = make_client, errors
         self._order = recipes.order(config, environ)
         self._key = recipes.api_key(config, environ)
         limits = config.babysitter
         path = Path(limits.log_dir) / f"{config.name}.log"
         try:
-            self._output = Output(path, limits.log_bytes, config.backend.env.values())
+            self._output = Output(path, limits.log_bytes, [*config.backend.env.values(), self._key])
         except OSError as error:
             raise OSError(f"{path} cannot be written ({error.strerror}): set log_dir to a directory that can") from None
         self._stack = AsyncExitStack()
@@ -157,7 +165,7 @@ class Babysitter:
 
     async def _listen(self) -> None:
         config, port = self.config, self.config.port + 1
-        app = application(config, self.keeper, self._agent)
+        app = application(config, self.keeper, self._agent, self._output, self._token)
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)

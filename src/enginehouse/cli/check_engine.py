@@ -82,6 +82,7 @@ def _folders(who: str, config: BabysitterConfig) -> Iterator[Finding]:
 
 def _secrets(who: str, config: BabysitterConfig) -> Iterator[Finding]:
     yield from secret_file(f"{who}: registry_token_file", config.registry_token_file)
+    yield from secret_file(f"{who}: admin_token_file", config.admin_token_file)
     yield from secret_file(f"{who}: backend.api_key_file", config.backend.api_key_file)
     if any(word.split("=")[0] in SECRET_ARGUMENTS for word in config.backend.args):
         yield warn(

@@ -90,6 +90,7 @@ def _introduced(engine: BabysitterConfig, router: RouterConfig) -> BabysitterCon
         engine,
         registry_url=engine.registry_url or router.registry_url,
         registry_token_file=engine.registry_token_file or router.registry_token_file,
+        admin_token_file=engine.admin_token_file or router.admin_token_file,
         router_url=engine.router_url or url(router.host, router.port),
     )
 

@@ -7,6 +7,7 @@ Owns `Babysitters`: asking one, and noticing that an engine was started again. M
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Final
 
 import aiohttp
@@ -15,12 +16,15 @@ import msgspec
 from enginehouse.control.engine_client import Answer, EngineClient
 from enginehouse.control.events import Kind, Tell
 from enginehouse.control.roster import Entry, is_looked_after
+from enginehouse.core.proof import logs_of, proof
 from enginehouse.core.units import MAX_SERVICES
 
 #: Of what a babysitter tells, these are passed on: it is told to whoever looks at the page.
 _INFO: Final = ("service_type", "uptime", "restart_count")
 #: Babysitters asked at once because their engines joined.
 MAX_ASKED: Final = 16
+#: Lines of an engine's output that a page gets.
+LINES: Final = 200
 _NO_ANSWER: Final = (TimeoutError, aiohttp.ClientError, OSError, ValueError)
 
 
@@ -73,9 +77,21 @@ class Babysitters:
         if before is not None or len(self._restarts) < MAX_SERVICES:
             self._restarts[entry.name] = count
 
-    async def _ask(self, entry: Entry, path: str) -> dict[str, Any]:
+    async def lines(self, entry: Entry, token: str) -> list[str]:
+        """The last lines that the engine printed, for who has the token; none where the babysitter has another one."""
+        if not is_looked_after(entry.record):
+            return []
+        shown = proof(token, logs_of(entry.name, entry.record.port), time.time())
+        try:
+            told = await self._ask(entry, f"/logs?limit={LINES}", shown)
+        except _NO_ANSWER:
+            return []
+        lines = told.get("lines")
+        return [str(line) for line in lines[:LINES]] if isinstance(lines, list) else []
+
+    async def _ask(self, entry: Entry, path: str, authorization: str = "") -> dict[str, Any]:
         """JSON of the babysitter, which stands beside the engine, at the next port. Raises as the client does."""
-        answer: Answer = await self._client.get_beside(entry, path)
+        answer: Answer = await self._client.get_beside(entry, path, authorization)
         told = msgspec.json.decode(answer.body)
         if not isinstance(told, dict):
             raise ValueError("no object")

@@ -23,9 +23,10 @@ class Details:
         self._live = live
         self._babysitters = babysitters
 
-    async def of(self, name: str) -> dict[str, Any] | None:
+    async def of(self, name: str, token: str) -> dict[str, Any] | None:
         """`service` as in `/services`, `details` as in `/stats`, `recent` as in the feed (as far as somebody watched),
-        `probes` newest first, `babysitter` (null: it has none). None: there is no such service."""
+        `probes` newest first, `babysitter` (null: it has none), `log`: what the engine printed last, for who has the
+        token (null for ""). None: there is no such service."""
         entry = self._roster.entries.get(name)
         if entry is None:
             return None
@@ -35,4 +36,5 @@ class Details:
             "recent": self._live.recent(name),
             "probes": list(reversed(entry.probes)),
             "babysitter": await self._babysitters.told(entry),
+            "log": await self._babysitters.lines(entry, token) if token else None,
         }

@@ -64,9 +64,10 @@ class EngineClient:
         tls = self._accesses.tls(access.ca_file) if url.startswith("https:") else True
         return await self._get(url, headers, tls)
 
-    async def get_beside(self, entry: Entry, path: str) -> Answer:
+    async def get_beside(self, entry: Entry, path: str, authorization: str = "") -> Answer:
         """The same of its babysitter, which listens at the next port, without TLS; the engine's key is not for it."""
-        return await self._get(default_url(entry.record.host, entry.record.port + 1) + path, {}, True)
+        headers = {"Authorization": authorization} if authorization else {}
+        return await self._get(default_url(entry.record.host, entry.record.port + 1) + path, headers, True)
 
     async def _get(self, url: str, headers: dict[str, str], tls: ssl.SSLContext | bool) -> Answer:
         request = self._session.get(URL(url, encoded=True), headers=headers, ssl=tls, allow_redirects=False)

@@ -20,6 +20,7 @@ class Guard:
     """`token`: "" allows nothing."""
 
     def __init__(self, token: str) -> None:
+        self.token = token
         self._expected = f"Bearer {token}".encode() if token else b""
 
     @property

@@ -16,7 +16,7 @@ from enginehouse import __version__
 from enginehouse.control.events import Journal
 from enginehouse.control.ledger import Count, Ledger
 from enginehouse.control.roster import Entry, Roster
-from enginehouse.control.views import Views
+from enginehouse.control.views import WELL, Views
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Report
 from enginehouse.core.glimpse import MAX_ENDED, MAX_UNDER_WAY, Ended, Glimpse, UnderWay
@@ -146,10 +146,10 @@ class Live:
         return [sum(column) for column in zip(*alive, strict=True)] if alive else [0] * len(rows[0])
 
     def _service(self, entry: Entry, count: Count, load: int, queued: int) -> Row:
-        state, reason = self._views.state(entry)
+        state, reason = self._views.state_in_words(entry)
         return {
             "name": entry.name,
-            "state": state.value,
+            "state": state,
             "reason": reason,
             "models": entry.models,
             "in_flight": load,
@@ -202,7 +202,7 @@ class Live:
         return {
             "id": name,
             "services": len(services),
-            "healthy": sum(row["state"] == "up" for row in services),
+            "healthy": sum(row["state"] in WELL for row in services),
             "policy": (special.policy if special is not None else None) or self._config.policy,
             "in_flight": sum(row["in_flight"] for row in services),
             "waiting": waiting,

@@ -5,7 +5,7 @@ Owns these routes and how server-sent events are written. May not live here: wha
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from enginehouse.control.events import KEPT, Journal
 from enginehouse.control.feed import Feed
+from enginehouse.control.guard import Guard
 from enginehouse.core.outcome import Outcome
 from enginehouse.wire.errors import error_response
 
@@ -28,9 +29,12 @@ _STREAM: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class LiveApi:
-    """The routes. `detail(name)` tells of one service, None where there is none of this name."""
+    """The routes. `detail(name, token)` tells of one service, None where there is none of this name."""
 
-    def __init__(self, journal: Journal, feed: Feed, detail: Callable[[str], Any]) -> None:
+    def __init__(
+        self, journal: Journal, feed: Feed, guard: Guard, detail: Callable[[str, str], Awaitable[Any]]
+    ) -> None:
+        self._guard = guard
         self._journal = journal
         self._feed = feed
         self._detail = detail
@@ -71,7 +75,8 @@ class LiveApi:
         """One service in detail."""
         name = request.path_params["name"]
         self._feed.watch()
-        told = await self._detail(name)
+        allowed = self._guard.refusal(request.headers) is None
+        told = await self._detail(name, self._guard.token if allowed else "")
         if told is None:
             return _error(Outcome.PATH_UNKNOWN, f"There is no service {name}; GET /services shows those there are.")
         return _json(told)

@@ -45,7 +45,7 @@ class Probed(msgspec.Struct, frozen=True):
 
     time: float
     """Unix seconds."""
-    passed: bool
+    ok: bool
     reason: str
     """Why it failed, or what its owner should know; "" for nothing."""
     ms: float

@@ -144,7 +144,7 @@ def _showing(
     control.showing(live.take)
     feed = Feed(live, shared, time.monotonic)
     details = Details(control.roster, views, live, control.babysitters)
-    return feed, LiveApi(control.journal, feed, details.of).routes()
+    return feed, LiveApi(control.journal, feed, guard, details.of).routes()
 
 
 async def _first_to_end(jobs: Sequence[Coroutine[Any, Any, object]]) -> None:

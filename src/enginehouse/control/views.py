@@ -15,10 +15,13 @@ from enginehouse.control.publisher import Publisher
 from enginehouse.control.roster import Entry, Roster, is_looked_after
 from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.outcome import Outcome
-from enginehouse.core.record import default_url
+from enginehouse.core.record import DRAINING, default_url
 from enginehouse.core.shared import Shared
 from enginehouse.machines.health import TOO_MANY, State
 from enginehouse.policy.admission import cap_of
+
+#: Of `Views.state_in_words`: those in which a service takes requests.
+WELL = ("up", "returning")
 
 
 class Views:
@@ -190,6 +193,19 @@ class Views:
         if entry.up and self._is_ejected(entry):
             state, reason = State.EJECTED, reason or TOO_MANY
         return state, reason or entry.note
+
+    def state_in_words(self, entry: Entry) -> tuple[str, str]:
+        """The same, told apart further: `trial` (ejected, its next request decides), `returning` (it gets a growing
+        part of its requests), `draining`, `drained`."""
+        state, reason = self.state(entry)
+        word, now, standing = state.value, self._clock(), self._shared.standing(entry.slot)
+        if state is State.EJECTED and standing.ejected_until <= now < standing.undecided_until:
+            word = "trial"
+        elif state is State.UP and standing.slow_until > now:
+            word = "returning"
+        elif state is State.WITHDRAWN and entry.record.status == DRAINING:
+            word = "drained" if self.is_drained(entry) else "draining"
+        return word, reason
 
     def _standing(self, entry: Entry) -> dict[str, Any]:
         """What its requests have brought it: seconds that are left, None for what does not hold."""

@@ -81,8 +81,9 @@ OWN_PATHS: Final = (
     OwnPath(
         "GET",
         DASHBOARD + "/service/{name}",
-        "one service: its row, its last requests (while somebody watches), its probes, its babysitter",
-        "service details recent probes babysitter",
+        "one service: its row, its last requests (while somebody watches), its probes, its babysitter; with the "
+        "token of `admin_token_file` (`Authorization: Bearer TOKEN`) its engine's last lines",
+        "service details recent probes babysitter log",
     ),
 )
 #: Answered by the worker that was asked, whatever else is broken.

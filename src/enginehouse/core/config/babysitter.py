@@ -78,6 +78,9 @@ class BabysitterConfig(Config, frozen=True):
     bind: Annotated[str, option("address the babysitter's own endpoints listen on")] = "0.0.0.0"
     registry_url: Annotated[str, option("registry to register with")] = ""
     registry_token_file: Annotated[str, option("file holding the registry's bearer token")] = ""
+    admin_token_file: Annotated[
+        str, option("file holding the token with which the engine's output may be read; empty: nobody may")
+    ] = ""
     router_url: Annotated[str, option("router; a stop waits until it has nothing in flight for the engine")] = ""
     babysitter: Annotated[BabysitterLimits, option("restarts, heartbeats, stopping")] = BabysitterLimits()
     backend: Annotated[Backend, option("the engine")] = Backend()
