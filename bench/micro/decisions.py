@@ -84,7 +84,7 @@ def _hash(size: int) -> Operation:
 def _prefix(size: int, candidates: int) -> Operation:
     """All that the policy adds to a request: its prompt is hashed, a service is chosen by it, and is to know it.
 
-    There are somewhat more prompts than the services can keep, so that most are warm somewhere.
+    There are somewhat more prompts than 64 services can keep, so that most are warm somewhere.
     """
     rng, seed = random.Random(1), seed_of(MODEL)
     fleet = services(_SERVICES, lambda number: (MODEL if number < candidates else f"other-{number % _MODELS}",))
@@ -93,7 +93,7 @@ def _prefix(size: int, candidates: int) -> Operation:
     for number in range(candidates):
         shared.loads[0][number] = rng.randrange(4)
         shared.queued[0][number] = rng.randrange(1000)
-    prompts = _prompts(size, 2 * KIB, 2000 * KIB * candidates // size)
+    prompts = _prompts(size, 2 * KIB, 2000 * KIB * min(candidates, 64) // size)
     turns = count()
 
     def one() -> object:
@@ -137,7 +137,7 @@ CASES = [
     *(Case(f"prompt: hashed, {size} KiB", partial(_hash, size * KIB)) for size in (8, 48, 256)),
     *(
         Case(f"prefix: {size} KiB, {candidates} services", partial(_prefix, size * KIB, candidates))
-        for size, candidates in ((8, 8), (48, 8), (8, 64), (48, 64))
+        for size, candidates in ((8, 8), (48, 8), (8, 64), (48, 64), (8, 256), (8, 1000))
     ),
     Case(f"table: {_SERVICES} services, {_MODELS} models", _table),
 ]

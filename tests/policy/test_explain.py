@@ -325,3 +325,12 @@ def test_of_very_many_services_all_that_a_session_is_not_looked_for_in_are_told_
 def test_of_very_many_services_each_one_has_its_share_of_the_turns() -> None:
     house = House(table(*services(*[1] * (2 * MANY)), policy="least_load"))
     assert len(share(house.explain())) == 2 * MANY
+
+
+def test_of_very_many_services_the_cheapest_may_be_one_that_is_not_looked_at_and_that_is_told() -> None:
+    house, text = House(table(*services(*[1] * 300))), prompt(9000)
+    house.warm("s7", text)  # in a house that notes nowhere who was given what
+    assert "only some are looked at" in house.explain(Ask("m", prompt=text)).says
+    for slot in range(300):
+        house.warm(f"s{slot}", text)
+    assert "practically the same" in house.explain(Ask("m", prompt=text)).says

@@ -23,6 +23,8 @@ LINES = 512
 #: Chunks of prompts that are remembered per service, one word each: 64 KiB a service. Pages that nobody has written to
 #: do not exist: a service that serves no prompts costs nothing.
 CHUNKS = 8192
+#: Chunks of which it is remembered who was given them last, one word each: 8 MiB in all, where a fleet is large.
+LEARNERS = 1 << 20
 
 _BEATS = 0
 _STATES = _BEATS + 8 * MAX_WORKERS
@@ -51,9 +53,10 @@ _TOKEN_BYTES = _RATES + 8 * MAX_SERVICES
 _ROOMS = _TOKEN_BYTES + 8 * MAX_SERVICES
 _WATCHED = _ROOMS + 8 * MAX_SERVICES
 _CHUNKS = -(-(_WATCHED + 8) // 4096) * 4096
+_LEARNERS = _CHUNKS + 8 * CHUNKS * MAX_SERVICES
 #: Row of the router's own paths, which workers proxy to control as to any other service; never given to a service.
 CONTROL_SLOT = MAX_SERVICES - 1
-_KEPT = _CHUNKS + 8 * CHUNKS * MAX_SERVICES
+_KEPT = _LEARNERS + 8 * LEARNERS
 #: Bytes that control may keep beyond its own life (`Shared.keep`).
 MAX_KEPT = 32 * MIB
 _KEPT_HEAD = 16
@@ -122,9 +125,7 @@ class Shared:
         self.turns: list[memoryview[float]] = [row.cast("d") for row in turns]
         """`turns[worker][line]`: when that worker's line last had its turn, 0 while nobody waits in it."""
 
-        tallies = [part(_TALLIES + w * 8 * MAX_SERVICES, 8 * MAX_SERVICES) for w in range(MAX_WORKERS)]
-        self._tallies = [row.cast("Q") for row in tallies]
-
+        self._tallies = [part(_TALLIES + w * 8 * MAX_SERVICES, 8 * MAX_SERVICES).cast("Q") for w in range(MAX_WORKERS)]
         rows = [part(_QUEUED + w * 4 * MAX_SERVICES, 4 * MAX_SERVICES) for w in range(MAX_WORKERS)]
         self.queued = [row.cast("i") for row in rows]
         """Tokens that engines have to compute before a first byte: `queued[worker][slot]`, one writer as for loads."""
@@ -147,6 +148,8 @@ class Shared:
         """One item, control's to write: until then somebody watches requests, and workers show them. Mostly past."""
         self.chunks = part(_CHUNKS, 8 * CHUNKS * MAX_SERVICES).cast("q")
         """`CHUNKS` words for each slot, as `policy.prefix_index` packs them."""
+        self.learners = part(_LEARNERS, 8 * LEARNERS).cast("q")
+        """Who was given a chunk last, as `policy.shortlist` packs it."""
         self._kept = [part(_KEPT + number * _HALF, _HALF) for number in range(2)]
 
     def keep(self, state: bytes) -> bool:

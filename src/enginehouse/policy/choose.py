@@ -20,11 +20,9 @@ from enginehouse.policy.candidates import Chance, awake, candidates, usable
 from enginehouse.policy.line import line_at, line_for
 from enginehouse.policy.prefix import Scored, pick, score
 from enginehouse.policy.prefix_index import PrefixIndex
+from enginehouse.policy.shortlist import shortlist, window
 from enginehouse.policy.spread import smooth
 from enginehouse.policy.table import MANY, Entry, Table
-
-#: Of more than `MANY` services, as many consecutive places of the rotation are looked at.
-WINDOW = 8
 
 
 class LoadView:
@@ -119,7 +117,7 @@ def choose(
     if ask.session:
         return _at_home(table, entry, ask, tried, view, now, rng)
     many = len(entry.services) > MANY
-    found = open_to(entry, _window(entry.rotation, turn) if many else (), ask, tried, view, now, rng, 0)
+    found = open_to(entry, window(entry.rotation, turn) if many else (), ask, tried, view, now, rng, 0)
     if not found:
         return _all_taken(table, ask, entry, tried, found)
     if len(found) == 1:
@@ -161,12 +159,21 @@ def _warmest(
 ) -> Choice | Busy | Refusal:
     """Where the first token comes soonest; a session's home, if it does not take much longer there."""
     key = digest(ask.session) if ask.session else 0
-    found = open_to(entry, (), ask, tried, view, now, rng, key)
+    part = shortlist(prompt.chunks, entry, view.index.learners, turn) if entry.by_slot else ()
+    found = open_to(entry, part, ask, tried, view, now, rng, key)
     if not found:
         return _all_taken(table, ask, entry, tried, found)
+    at_home: Service | None = None
+    if key and part:
+        # Where a key is at home may not depend on what else is looked at.
+        at_home = home(key, open_to(entry, entry.shards[key % SHARDS], ask, tried, view, now, rng, key) or found)
+        if at_home not in found:
+            found = [*found, at_home]
+    elif key:
+        at_home = home(key, found)
     if len(found) == 1:
         return _alone(found[0], "only", entry, ask, view)
-    chosen, reason = pick(prompt, found, view.loads, view.queued, view.held, view.index, entry.mean, key, turn)
+    chosen, reason = pick(prompt, found, view.loads, view.queued, view.held, view.index, entry.mean, at_home, turn)
     return _alone(chosen, reason, entry, ask, view)
 
 
@@ -241,13 +248,6 @@ def _keeper(table: Table, slot: int, model: str) -> Service | None:
     if service is None or not service.up or not service.inference:
         return None
     return service if not model or model in service.models else None
-
-
-def _window(rotation: tuple[Service, ...], turn: int) -> tuple[Service, ...]:
-    """The places of the rotation that are looked at in this turn: the place `turn` itself lies `turn % WINDOW` in."""
-    start = (turn - turn % WINDOW) % len(rotation)
-    window = rotation[start : start + WINDOW]
-    return window if len(window) == WINDOW else window + rotation[: WINDOW - len(window)]
 
 
 def _at_home(

@@ -225,6 +225,11 @@ def _compared(judged: Sequence[Judged]) -> str:
     costs = sorted([one.score.cost for one in judged if one.score is not None])
     best = judged[0].score
     assert best is not None
+    if best.cost > costs[0] + NEAR + NEAR_PART * costs[0]:
+        return (
+            f"Of so many services only some are looked at. Of those the first token comes soonest there, in"
+            f" {1000 * best.cost:.1f} ms; the cheapest of all would be {1000 * costs[0]:.1f} ms."
+        )
     if len(costs) > 1 and costs[1] > costs[0] + NEAR + NEAR_PART * costs[0]:
         return (
             f"The first token comes soonest there, in {1000 * best.cost:.1f} ms; next best: {1000 * costs[1]:.1f} ms."

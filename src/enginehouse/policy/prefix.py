@@ -104,15 +104,15 @@ def pick(
     held: Rows,
     index: PrefixIndex,
     mean: float,
-    key: int,
+    at_home: Service | None,
     turn: int,
 ) -> tuple[Service, str]:
     """Who gets the prompt, and why in a word. `services` is not empty.
 
     `loads`, `queued`, `held`: requests in flight, tokens to be computed, tokens of prompts in flight. `mean`: of the
-    weights of all services of the model, 0 where all weigh the same. `key`: `affinity.digest` of the session, 0 for
-    none. The cheapest gets it; a session's home may cost more; of those that cost as much, the home of what not all of
-    them have. Prompts too short to be found again take turns by weight.
+    weights of all services of the model, 0 where all weigh the same. `at_home`: the one of `services` where the session
+    is at home. The cheapest gets it; a session's home may cost more; of those that cost as much, the home of what not
+    all of them have. Prompts too short to be found again take turns by weight.
     """
     hashes, ends, size = prompt.chunks, prompt.ends, prompt.size
     costs: list[float] = []
@@ -137,8 +137,7 @@ def pick(
             least = cost
         costs.append(cost)
         depths.append(depth)
-    if key:
-        at_home = home(key, services)
+    if at_home is not None:
         if costs[services.index(at_home)] <= least + PIN:
             return at_home, "session"
     limit = least + NEAR + NEAR_PART * least

@@ -21,7 +21,7 @@ longer, a chunk that is overwritten is a hole, and holes are looked over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from enginehouse.core.ask import Prompt
@@ -29,6 +29,8 @@ from enginehouse.core.fleet import Service
 from enginehouse.core.shared import CHUNKS, Shared
 from enginehouse.core.units import MAX_SERVICES
 from enginehouse.policy.learning import doubtful, rate_after, room_after, token_bytes_after
+from enginehouse.policy.shortlist import Learners
+from enginehouse.policy.table import SCORED
 
 #: Tokens in the KV cache of a service that does not say (ROUTING: 8B parameters on one H100).
 KV_TOKENS: Final = 400_000
@@ -107,10 +109,13 @@ class PrefixIndex:
         self._rates = shared.rates
         self._token_bytes = shared.token_bytes
         self._rooms = shared.rooms
+        self.learners = Learners(shared.learners)
+        self._wide = False
+        """There are so many services that it is worth knowing who was given a chunk last."""
 
     # -- what is known of a service ------------------------------------------------------------------------------------
 
-    def use(self, services: Iterable[Service]) -> None:
+    def use(self, services: Sequence[Service]) -> None:
         """A new fleet. Where a slot has another incarnation, all that was known in it is forgotten."""
         for service in services:
             slot = service.slot
@@ -120,6 +125,7 @@ class PrefixIndex:
                 self._token_bytes[slot] = 0.0
                 self._rooms[slot] = 0.0
                 self._owners[slot] = service.generation
+        self._wide = len(services) > SCORED
         self.look()
 
     def look(self) -> None:
@@ -208,6 +214,7 @@ class PrefixIndex:
         touch.waited = int(queued * token_bytes) >> 10
         touch.idle = running == 0
         due, changed, before = clock - int(span * RENEW), touch.changed, clock
+        wide = self._wide
         for k in range(len(hashes) - 1, -1, -1):
             digest = hashes[k]
             place, tag = base + (digest & _PLACE), digest >> 40 | 1
@@ -216,6 +223,8 @@ class PrefixIndex:
                 clock += (ends[k] - (ends[k - 1] if k else 0)) >> 10
                 words[place] = tag << 40 | clock
                 changed += (place, word, tag << 40 | clock)
+                if wide:
+                    self.learners.note(digest, figures.slot)
         if clock != before:
             self._clocks[figures.slot] = clock
         return touch

@@ -17,6 +17,8 @@ from enginehouse.policy.spread import smooth
 
 #: Above this many services a choice looks at some of them only.
 MANY = 32
+#: Above this many, one that minds what is warm where does.
+SCORED = 64
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +33,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """`services` in the smooth weighted order of `spread.smooth`; each appears as often as its weight says."""
     shards: tuple[tuple[Service, ...], ...] = ()
     """`services` by the hash of their name, only where there are more than `MANY` (see `affinity`)."""
+    by_slot: dict[int, Service] = {}
+    """`services`, only where there are more than `SCORED` (see `shortlist`)."""
     capped: bool = False
     """May one of them have a cap on its requests at once?"""
     mean: float = 0.0
@@ -93,6 +97,7 @@ def _entry(model: str, services: Iterable[Service], config: RouterConfig) -> Ent
         services=chosen,
         rotation=tuple([chosen[index] for index in order]),
         shards=_shards(chosen) if len(chosen) > MANY else (),
+        by_slot={service.slot: service for service in chosen} if len(chosen) > SCORED else {},
         capped=config.learn_capacity or config.service_capacity > 0 or any(service.capacity for service in chosen),
         mean=sum(weights) / len(weights) if len(set(weights)) > 1 else 0.0,
     )
