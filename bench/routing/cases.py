@@ -88,4 +88,4 @@ def seconds(case: Case) -> float:
     spans = {"conversation": 530.0, "conversation-raw": 530.0, "agents": 600.0, "hot": 1500.0, "documents": 1600.0}
     spans |= {"chats": 420.0, "code": 360.0}
     scale = case.time_scale or LOADS[case.load].time_scale
-    return len(case.seeds) * len(case.contestants) * (8.0 + spans[case.load] / case.rate / scale)
+    return len(case.seeds) * len(case.contestants) * (10.0 + spans[case.load] / case.rate / scale)

@@ -1,7 +1,7 @@
 """The contest over HTTP: every contestant plays every match of its cases, in an order that differs from seed to seed.
 
-Owns the order, the progress shown, and what is written of each match. May not live here: one match (`match`), the cases
-(`cases`).
+Owns the order, waiting for a quiet machine before each match, the progress shown, and what is written of each match.
+May not live here: one match (`match`), the cases (`cases`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.common.machine import portable, shortened
 from bench.common.plan import Progress, words
 from bench.common.processes import BenchError
+from bench.common.quiet import QUIET, until_quiet
 from bench.common.results import Results
 from bench.contestants.base import Contestant
 from bench.routing import match
@@ -42,6 +43,8 @@ def run(
                 number += 1
                 row = {"case": case.name, "contestant": name, "run": seed, "position": position}
                 row |= {"load": case.load, "rate": case.rate, "workers": case.workers}
+                if (share := until_quiet()) >= QUIET:
+                    print(f"  others use {share:.0%} of the machine: what follows is not to be believed", flush=True)
                 try:
                     played = match.play(contestants[name], case, seed, traces, directory / f"{number:04}")
                 except BenchError as error:

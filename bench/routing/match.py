@@ -17,6 +17,7 @@ import msgspec
 
 from bench.common import cpu
 from bench.common.processes import Processes, run
+from bench.common.quiet import Busy
 from bench.contestants.base import Contestant, Job, until_it_answers
 from bench.routing.cases import Case
 from bench.routing.engines import MODEL, Engines
@@ -135,22 +136,3 @@ def _trouble(case: Case, engines: Engines, seconds: float) -> Iterator[None]:
         for timer in timers:
             timer.cancel()
             timer.join()
-
-
-class Busy:
-    """How much of all cores was in use since it was made, by whatever does not give way (nice 0 and below): above nine
-    tenths nothing is to be believed."""
-
-    def __init__(self) -> None:
-        self._before = _ticks()
-
-    def stop(self) -> float:
-        """The share so far."""
-        idle, total = (after - before for before, after in zip(self._before, _ticks(), strict=True))
-        return 1.0 - idle / max(1, total)
-
-
-def _ticks() -> tuple[int, int]:
-    """(free, all) of all cores since the system started; free is what idles, waits for disks or gives way."""
-    fields = [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
-    return fields[1] + fields[3] + fields[4], sum(fields)
