@@ -22,7 +22,7 @@ _SOME = tuple(name for name in ALL if name != "round_robin" and not name.endswit
 #: Loads that are compared over several seeds, and by whom.
 _COMPARED = {"conversation": _CLOSER, "agents": _LOOKING, "hot": _LOOKING, "chats": _OWN}
 #: And with one seed: everybody once.
-_ONCE = {"conversation-raw": _EVERYBODY, "documents": _SOME, "code": _SOME}
+_ONCE = {"conversation-raw": _EVERYBODY, "code": _SOME}
 
 
 class Case(NamedTuple):
@@ -49,7 +49,7 @@ def whole() -> list[Case]:
     cases = [_at_knee(load, SEEDS) for load in _COMPARED]
     cases += [_at_knee(load, ONE) for load in _ONCE]
     cases += [
-        Case(f"conversation x{rate:g}", "conversation", rate, _SOME, ONE)
+        Case(f"conversation x{rate:g}", "conversation", rate, _SOME[:-1], ONE)
         for rate in LOADS["conversation"].rates
         if rate != LOADS["conversation"].knee
     ]

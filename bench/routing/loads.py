@@ -74,13 +74,13 @@ def _documents(_folder: Path, requests: int, seed: int) -> Trace:
 
 LOADS = {
     "conversation": Load(
-        "Mooncake's conversations, jittered", 3.0, (2.2, 2.6, 3.0, 3.4), 6.0, _spread(CONVERSATION), CONVERSATION
+        "Mooncake's conversations, jittered", 3.0, (2.2, 2.6, 3.0, 3.4), 8.0, _spread(CONVERSATION), CONVERSATION
     ),
     "conversation-raw": Load(
         "Mooncake's conversations, in the bursts of their 3 s clock",
         3.0,
         (2.2, 2.6, 3.0, 3.4),
-        6.0,
+        8.0,
         lambda folder, requests, _seed: _first(folder, CONVERSATION, requests),
         CONVERSATION,
     ),
