@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from enginehouse.wire.headers import ANSWER, REQUEST, TOLD, Header
+from enginehouse.wire.headers import ANSWER, REQUEST, TOLD, TRACEPARENT, TRACESTATE, Header
 from enginehouse.wire.http1 import HOP_BY_HOP
 
 HEAD: Final = """# Headers
@@ -24,6 +24,10 @@ READ: Final = """
 ## What the router reads in a request
 
 *Replaced* means that the engine gets a line of the router's own, made from what the value says here.
+"""
+
+TRACED: Final = """
+And where requests are traced (`otlp_endpoint`):
 """
 
 ADDED: Final = """
@@ -43,6 +47,11 @@ Never passed on, in either direction (RFC 9110 7.6.1), nor is what `connection` 
 
 {names}.
 
+## The router's own paths
+
+`accept: text/event-stream` and `last-event-id` on `/events`, `if-none-match` on `/dashboard` mean there what they mean
+everywhere. The page comes with headers that keep it from loading anything from elsewhere and from being framed.
+
 ## The registry
 
 It reads `authorization` (`Bearer`, where `token_file` is set: everything that writes needs it), `x-request-id` (as the
@@ -55,7 +64,8 @@ def headers_page() -> str:
     """The whole page."""
     told = [f"| `{line.name.decode()}` | {line.meaning} |" for line in TOLD]
     hops = ", ".join(f"`{name.decode()}`" for name in sorted(HOP_BY_HOP))
-    tables = [HEAD, "| header | value |\n|---|---|", *told, READ, *_known(REQUEST), ADDED, *_known(ANSWER)]
+    tables = [HEAD, "| header | value |\n|---|---|", *told, READ, *_known(REQUEST), TRACED]
+    tables += [*_known((TRACEPARENT, TRACESTATE)), ADDED, *_known(ANSWER)]
     return "\n".join([*tables, HOPS.format(names=hops)])
 
 

@@ -58,6 +58,13 @@ REQUEST: Final = (
     Header(b"x-session-id", Fate.PASSED, "requests that name the same are one conversation: they go to one service"),
     Header(b"x-enginehouse-policy", Fate.PASSED, "the policy for this request, where `allow_policy_header` is on"),
 )
+#: Of a request that is traced (`otlp_endpoint`, `trace_sample`); of others they are headers like any other.
+TRACEPARENT: Final = Header(
+    b"traceparent",
+    Fate.OURS,
+    "the trace goes on: the engine's parent is the router's span. Without it a trace begins here",
+)
+TRACESTATE: Final = Header(b"tracestate", Fate.PASSED, "left out where the trace begins here")
 #: Of an engine's answer, likewise.
 ANSWER: Final = (
     Header(b"connection", Fate.ENDS, "`close`: the connection is not used again; what it names is not passed on"),

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from enginehouse.core.outcome import Outcome
+from enginehouse.wire.headers import TRACEPARENT, TRACESTATE
 from enginehouse.wire.request_head import RequestHead
 
 #: version "-" trace-id "-" parent-id "-" trace-flags; a version to come may go on after another "-".
@@ -57,7 +58,7 @@ class Trace(msgspec.Struct, array_like=True):
 
 def context_of(head: RequestHead) -> Context | None:
     """The context that a request came with; None where there is none, or more than one, or none that is valid."""
-    found = [value for name, value in head.headers if name.lower() == b"traceparent"]
+    found = [value for name, value in head.headers if name.lower() == TRACEPARENT.name]
     match = _TRACEPARENT.fullmatch(found[0]) if len(found) == 1 else None
     if match is None or (match[5] is not None and match[1] == b"00"):
         return None
@@ -77,14 +78,14 @@ def carrying(head: RequestHead, trace_id: bytes, span_id: bytes, flags: int, goe
     placed = False
     for name, value in head.headers:
         lower = name.lower()
-        if lower == b"traceparent":
+        if lower == TRACEPARENT.name:
             if not placed:
                 headers.append((name, ours))
             placed = True
-        elif goes_on or lower != b"tracestate":
+        elif goes_on or lower != TRACESTATE.name:
             headers.append((name, value))
     if not placed:
-        headers.append((b"traceparent", ours))
+        headers.append((TRACEPARENT.name, ours))
     found = RequestHead(head.method, head.target, head.version, head.keep_alive, headers)
     found.route = head.route
     found.length = head.length
