@@ -49,8 +49,10 @@ Never passed on, in either direction (RFC 9110 7.6.1), nor is what `connection` 
 
 ## The router's own paths
 
-`accept: text/event-stream` and `last-event-id` on `/events`, `if-none-match` on `/dashboard` mean there what they mean
-everywhere. The page comes with headers that keep it from loading anything from elsewhere and from being framed.
+`accept: text/event-stream` and `last-event-id` on `/events` and `if-none-match` on `/dashboard` mean what they mean
+everywhere. An action there needs `authorization: Bearer` with the token of `admin_token_file`, and is refused where
+`sec-fetch-site` or `origin` tell of another site's page. The page comes with headers that keep it from loading
+anything from elsewhere and from being framed.
 
 ## The registry
 

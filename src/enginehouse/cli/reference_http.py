@@ -22,7 +22,7 @@ All of them speak JSON. Errors have [one shape](errors.md), every answer of the 
 
 ## Router
 
-On port 8080, unless it is told otherwise. Its own paths, all of them read-only; `HEAD` works where `GET` does:
+On port 8080, unless it is told otherwise. These are its own paths; `HEAD` works where `GET` does:
 """
 
 SERVICE: Final = """

@@ -85,6 +85,12 @@ OWN_PATHS: Final = (
         "token of `admin_token_file` (`Authorization: Bearer TOKEN`) its engine's last lines",
         "service details recent probes babysitter log",
     ),
+    OwnPath(
+        "POST",
+        DASHBOARD + "/actions/drain",
+        'drains a service, or takes it back: `{"service": NAME, "undo": false}`. Needs `admin_token_file` and '
+        "`Authorization: Bearer`, and no other site's page may send it",
+    ),
 )
 #: Answered by the worker that was asked, whatever else is broken.
 WORKERS_PATHS: Final = (
