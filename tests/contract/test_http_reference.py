@@ -66,7 +66,7 @@ def test_the_members_in_the_table_are_those_that_are_sent(router: Router, own: O
 
 
 def test_every_path_of_a_babysitter_is_in_the_table_and_the_table_has_no_other() -> None:
-    resources = babysitter.application(Mock(), Mock(), Mock()).router.resources()
+    resources = babysitter.application(Mock(), Mock(), Mock(), Mock(), "").router.resources()
     assert {resource.canonical for resource in resources} == set(babysitter.PATHS)
 
 
