@@ -260,6 +260,10 @@ TABLE: dict[str, Mended] = {
     ),
     "No metrics, no tracing, no auth, no queue, no drain.": Mended(
         {
+            "contract/test_router_metrics": (
+                "test_requests_through_all_workers_are_counted_once_each_with_their_times_and_tokens",
+            ),
+            "contract/test_router_traces": ("test_a_request_is_one_client_span_in_the_trace_of_its_client",),
             "contract/test_router_queue": (
                 "test_what_is_too_much_for_an_engine_waits_in_all_workers_and_every_request_is_answered",
             ),
@@ -272,7 +276,7 @@ TABLE: dict[str, Mended] = {
                 "test_a_drained_service_finishes_what_it_has_and_gets_nothing_new_until_it_is_told_to_or_restarted",
             ),
         },
-        later="metrics, tracing and authentication of clients",
+        later="authentication of clients",
     ),
     "Non-ASCII header values are dropped.": Mended(
         {"data/test_framing": ("test_non_ascii_header_values_pass_in_both_directions",)}

@@ -39,6 +39,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, sims: Sims, taken: Collecto
 
 
 def test_a_request_is_one_client_span_in_the_trace_of_its_client(traced: Router, sims: Sims, taken: Collector) -> None:
+    """Defect: No metrics, no tracing, no auth, no queue, no drain."""
     before = time.time_ns()
     answer = traced.chat("x", SENT | {"x-request-id": "one"})
     span = taken.span(enginehouse__request_id="one")

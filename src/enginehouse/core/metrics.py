@@ -137,7 +137,8 @@ _TABLE: tuple[Metric, ...] = (
         "attempts_total",
         "counter",
         ("service", "outcome"),
-        "Attempts at services that are over, by how they ended; a request may take several.",
+        "Attempts at services that are over, by how they ended; a request may take several. Left out are those that a "
+        "second one was quicker than, and connections that the engine had closed before.",
     ),
     Metric("retries_total", "counter", (), "Attempts after the first one of a request."),
     Metric("failovers_total", "counter", (), "Streams whose engine died and that another service went on with."),
