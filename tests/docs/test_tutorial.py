@@ -23,14 +23,15 @@ PAGE = (ROOT / "docs" / "tutorial.md").read_text()
 STEP = re.compile(r"^```(\w+)(?: \((terminal 1)\))?\n(.*?)^```$|\*\*(Ctrl-C)\*\*", re.DOTALL | re.MULTILINE)
 #: The ports of the page and of the demo: one each for the router and the registry, two in a row for each engine.
 SINGLE, PAIRS = (8080, 8081), (9000, 9010, 9020, 9100, 9110, 9120, 9130)
-LOOSE = re.compile(r"…|\b\d+(?:\.\d+)? (?:s|ms)\b")
+LOOSE = re.compile(r"(?P<anything>…)|(?P<clock>\b\d\d:\d\d:\d\d\b)|(?P<time>\b\d+(?:\.\d+)? (?:s|ms)\b)")
 
 
 def pattern(text: str, anything: str) -> str:
     """An output of the page as a regular expression; `anything` stands for `…`."""
     made, end = "", 0
     for found in LOOSE.finditer(text):
-        made += re.escape(text[end : found.start()]) + (anything if found[0] == "…" else r"\d+(?:\.\d+)? m?s")
+        loose = {"anything": anything, "clock": r"\d\d:\d\d:\d\d", "time": r"\d+(?:\.\d+)? m?s"}
+        made += re.escape(text[end : found.start()]) + loose[found.lastgroup or ""]
         end = found.end()
     return made + re.escape(text[end:])
 
@@ -53,6 +54,7 @@ class Reader:
         command, router = f"{sys.executable} -m enginehouse.cli.main", f"--router http://127.0.0.1:{self._moved[8080]}"
         self._commands = {
             "scripts/demo": f"{command} demo --house {example}",
+            ".venv/bin/enginehouse events": f"{command} events {router}",
             ".venv/bin/enginehouse status": f"{command} status {router}",
             ".venv/bin/enginehouse explain": f"{command} explain {router}",
             ".venv/bin/enginehouse": command,
