@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,12 @@ def test_every_expression_is_about_metrics_that_there_are_and_labels_that_they_h
 def test_the_page_has_most_of_the_metrics() -> None:
     named = {metric_of(name) for expression in EXPRESSIONS for name in re.findall(r"enginehouse_\w+", expression)}
     assert len(named) > 0.7 * len(METRICS)
+
+
+def test_prometheus_understands_every_expression(tmp_path: Path) -> None:
+    rules = [{"record": f"page:{at}", "expr": each.replace("\\|", "|")} for at, each in enumerate(EXPRESSIONS)]
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "page", "rules": rules}]}))
+    said = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert f"{len(EXPRESSIONS)} rules found" in said.stdout
