@@ -41,9 +41,10 @@ def follow(url: str, path: str, last_id: int | None = None) -> Iterator[Any]:
                 last_id, pause = last_id if found_id is None else found_id, FIRST_PAUSE
                 yield told
             yield Lost(f"{url} ended the connection")
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            yield Lost(f"{url} cannot be reached: {reason}")
+        except OSError as error:
+            yield Lost(f"{url} cannot be reached: {error.strerror or str(error) or type(error).__name__}")
+        except (http.client.HTTPException, ValueError) as error:
+            yield Lost(f"{url} broke off: {str(error) or type(error).__name__}")
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
 

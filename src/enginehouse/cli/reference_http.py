@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from enginehouse.babysitter.api import PATHS
-from enginehouse.control.events import Kind
+from enginehouse.control.events import MEANINGS
+from enginehouse.control.live import MEMBERS
 from enginehouse.registry.openapi import document
 from enginehouse.wire.admin_paths import HEADS, WHOLE, WORDS
 from enginehouse.wire.own_paths import OWN_PATHS, WORKERS_PATHS, OwnPath
@@ -61,10 +62,25 @@ Administrative paths of engines, with 403: whoever can call them can stop, empty
 EVENTS: Final = """
 ### Events
 
-`GET /events` is `{{events, next}}`: ask again with `?since=` and that number. An event is `{{id, time, kind, service,
-reason}}`, `time` in Unix seconds. The last 10,000 are kept, in memory. Kinds:
+`GET /events` is `{events, next}`: ask again with `?since=` and that number. With `Accept: text/event-stream` they come as
+they happen, from `?since=` or after `Last-Event-ID`. An event is `{id, time, kind, service, reason}`: `id` rises by one,
+and goes on rising when control is restarted; `time` in Unix seconds; `service` is "" where it is about none. The last
+10,000 are kept, in memory.
 
-{kinds}."""
+| kind | what happened |
+|---|---|"""
+
+FEED: Final = """
+### The live feed
+
+`GET /dashboard/feed` is a stream of server-sent events, one JSON object a second. The first tells everything; of those
+after it `services` are only the rows that are different, unless `full` is true. At most 64 clients follow at once; one
+that reads too slowly is dropped, and begins anew when it comes back. What is told of requests never holds anything of
+prompts, answers or keys. Rates and percentiles are of the last ten seconds; times in seconds but where a name says `_ms`;
+null where nothing is known.
+
+| member | |
+|---|---|"""
 
 REGISTRY: Final = """
 ## Registry
@@ -94,7 +110,9 @@ def http_page() -> str:
     lines = [HEAD, TABLE, *map(_own, (*OWN_PATHS, *WORKERS_PATHS)), SERVICE, _names(_shortened(JSON_PATHS)), FORMS]
     lines += [_names(_shortened(MULTIPART_PATHS)), OTHERS + _names(HEADS)]
     lines += [f"\nor has {' or '.join(f'`{word}`' for word in WORDS)} in it; and {_names(WHOLE)}."]
-    lines += [EVENTS.format(kinds=", ".join(f"`{kind.value}`" for kind in Kind)), REGISTRY, TABLE, *_registry()]
+    lines += [EVENTS, *(f"| `{kind.value}` | {meaning} |" for kind, meaning in MEANINGS.items())]
+    lines += [FEED, *(f"| `{name}` | {meaning} |" for name, meaning in MEMBERS.items())]
+    lines += [REGISTRY, TABLE, *_registry()]
     lines += [LEASES, "| shape | members |\n|---|---|", *_shapes(), BABYSITTER, TABLE]
     return "\n".join([*lines, *(f"| `GET {path}` | {answer} |" for path, answer in PATHS.items())]) + "\n"
 

@@ -73,7 +73,7 @@ class Babysitters:
             return
         before = self._restarts.get(entry.name)
         if before is not None and count > before:
-            self._tell(Kind.ENGINE_RESTARTED, entry.name, f"by its babysitter, {count} times up to now")
+            self._tell(Kind.ENGINE_RESTARTED, entry.name, f"by its babysitter: restart {count}")
         if before is not None or len(self._restarts) < MAX_SERVICES:
             self._restarts[entry.name] = count
 

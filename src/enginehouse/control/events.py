@@ -24,39 +24,53 @@ MAX_REASON = 500
 
 @enum.unique
 class Kind(enum.Enum):
-    """What happened. The value is its stable name."""
+    """What happened. The value is its stable name; `MEANINGS` has the words."""
 
     CONTROL_STARTED = "control_started"
     SYNCED = "synced"
-    """Every configured source has told which services there are."""
     SOURCE_LOST = "source_lost"
-    """The registry or the static file cannot be used; what it said before stays."""
     SOURCE_BACK = "source_back"
     JOINED = "joined"
     LEFT = "left"
     MISSING = "missing"
-    """The registry does not know it any more; it stays for the grace period."""
     FOUND = "found"
-    """The registry knows it again."""
     REJECTED = "rejected"
-    """Something was registered that cannot be used."""
     UP = "up"
     DOWN = "down"
     EJECTED = "ejected"
     RETURNED = "returned"
-    """Its ejection is over, and it answers."""
     DRAINING = "draining"
     DRAINED = "drained"
-    """Nothing is in flight on it any more."""
     WITHDRAWN = "withdrawn"
-    """It is registered with a status in which it takes no requests."""
     RESUMED = "resumed"
-    """It takes requests again after it was draining or withdrawn."""
     ENGINE_RESTARTED = "engine_restarted"
-    """Its babysitter has started the engine again."""
     WORKER_STARTED = "worker_started"
     WORKER_RESTARTED = "worker_restarted"
 
+
+#: For the reference.
+MEANINGS: dict[Kind, str] = {
+    Kind.CONTROL_STARTED: "the router's control was started; what happened before is forgotten",
+    Kind.SYNCED: "registry and static file, as far as there are any, have told which services there are",
+    Kind.SOURCE_LOST: "one of them cannot be used now; what it said before stays",
+    Kind.SOURCE_BACK: "it can be used again",
+    Kind.JOINED: "a service is in, or it is at another place than before",
+    Kind.LEFT: "it is out: taken back, taken out of the file, missing for too long",
+    Kind.MISSING: "the registry does not know it any more; it stays for `service_removal_grace_period`",
+    Kind.FOUND: "the registry knows it again",
+    Kind.REJECTED: "something was registered that cannot be used",
+    Kind.UP: "its probes pass: it gets requests",
+    Kind.DOWN: "its probes fail: it gets none",
+    Kind.EJECTED: "too many of its requests failed: it gets none for a while",
+    Kind.RETURNED: "its ejection is over and its probe passed",
+    Kind.DRAINING: "it was told to finish what it has",
+    Kind.DRAINED: "nothing is in flight on it any more: it may be stopped",
+    Kind.WITHDRAWN: "it is registered with a status in which it takes no requests",
+    Kind.RESUMED: "it takes requests again",
+    Kind.ENGINE_RESTARTED: "its babysitter has started the engine again",
+    Kind.WORKER_STARTED: "a worker of the router reported for the first time",
+    Kind.WORKER_RESTARTED: "a worker reported in place of one that had ended",
+}
 
 Tell = Callable[[Kind, str, str], None]
 """Takes what happened, to which service ("" for none), and why."""

@@ -1,20 +1,22 @@
 """What happens in the house this second: counts, rates, requests under way, requests that have just ended.
 
 Owns `Live`: joining what workers show, and the objects of the feed, whose shape the reference describes. May not live
-here: who follows and when a second is over (`feed`), HTTP (`live_api`), what is counted (`ledger`).
+here: who follows and when a second is over (`feed`), HTTP (`live_api`), what is counted (`ledger`, `measured`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from enginehouse import __version__
 from enginehouse.control.events import Journal
-from enginehouse.control.ledger import Count, Ledger
+from enginehouse.control.ledger import Ledger
+from enginehouse.control.measured import Measured
+from enginehouse.control.rates import NONE, Added, Window, total
 from enginehouse.control.roster import Entry, Roster
 from enginehouse.control.views import WELL, Views
 from enginehouse.core.config.router import RouterConfig
@@ -31,14 +33,34 @@ REMEMBERED: Final = 512
 #: Events in the first object that a follower gets.
 FIRST_EVENTS: Final = 100
 
+#: Members of an object of the feed, and of their rows; the reference is made of them.
+MEMBERS: Final = {
+    "time": "Unix seconds",
+    "version": "of the router",
+    "synced": "whether every source of services has answered",
+    "policy": "the default policy",
+    "actions": "whether a token is configured (`admin_token_file`)",
+    "full": "whether `services` has every row",
+    "totals": "`{requests, errors, in_flight, waiting, tokens_in, tokens_out, tokens_cached, rate, tokens_in_rate, "
+    "tokens_out_rate, ttft, hit_share}`: requests for engines that are over, those of them that engine or router "
+    "failed, how many are with engines and how many wait for one; tokens as engines tell them; `ttft` is "
+    "`{p50, p90, p99}` of the time to the first byte; `hit_share` the part of the prompts that was thought to be in "
+    "caches",
+    "services": "rows `{name, state, reason, models, in_flight, capacity, waiting_tokens, requests, errors, rate, "
+    "token_rate, ttft, weight, url}`; `state` is `up`, `returning` (it gets a growing part), `down`, `ejected`, "
+    "`trial` (its next request decides), `draining`, `drained`, `withdrawn` or `unknown`; `requests` and `errors` "
+    "count attempts; `waiting_tokens` of prompts it still has to compute, as estimated",
+    "models": "rows `{id, services, healthy, policy, in_flight, waiting, rate, ttft, hit_share}`, always all of them; "
+    "`in_flight` is what its services have, other models' requests included",
+    "under_way": "at most 256 requests that are not over, the oldest first: `{id, model, service, seconds, stream, "
+    "phase}`; `phase` is `waiting` (for a service), `connecting`, `sent` or `answering`",
+    "recent": "at most 64 requests that have ended since the last object, of all workers: `{id, time, model, service, "
+    "status, outcome, termination, ms, ttft_ms, tokens_in, tokens_out, reason}`, as in the "
+    "[access log](../how-to/access-log.md)",
+    "events": "what has happened since the last object; in the first one, the last 100",
+}
+
 Row = dict[str, Any]
-
-
-class _Second(NamedTuple):
-    """What was counted up to some moment."""
-
-    time: float
-    counts: dict[str, Count]
 
 
 class Live:
@@ -49,6 +71,7 @@ class Live:
         config: RouterConfig,
         roster: Roster,
         ledger: Ledger,
+        measured: Measured,
         views: Views,
         journal: Journal,
         shared: Shared,
@@ -61,6 +84,7 @@ class Live:
         self._config = config
         self._roster = roster
         self._ledger = ledger
+        self._measured = measured
         self._views = views
         self._journal = journal
         self._shared = shared
@@ -70,7 +94,7 @@ class Live:
         self._glimpses: dict[int, tuple[float, Glimpse]] = {}
         self._ended: deque[Ended] = deque(maxlen=REMEMBERED)
         self._new_ended: deque[Ended] = deque(maxlen=MAX_ENDED)
-        self._seconds: deque[_Second] = deque(maxlen=WINDOW + 1)
+        self._window = Window(WINDOW)
         self._rows: dict[str, Row] = {}
         self._told = 0
         self._common: Row = {}
@@ -93,7 +117,7 @@ class Live:
 
     def rest(self) -> None:
         """Nobody follows any more: begin anew with the next one."""
-        self._seconds.clear()
+        self._window.clear()
         self._glimpses.clear()
         self._new_ended.clear()
         self._rows = {}
@@ -102,12 +126,11 @@ class Live:
         """A second is over: what is different now. For those who had all objects before."""
         now = self._clock()
         entries = sorted(self._roster.entries.items())
-        counts = {name: self._ledger.total(entry.slot, entry.generation) for name, entry in entries}
-        self._seconds.append(_Second(now, counts))
+        added = self._window.step(now, self._measured.sums)
         before, self._rows = self._rows, {}
         loads, queued = self._sums(self._shared.loads), self._sums(self._shared.queued)
         for name, entry in entries:
-            self._rows[name] = self._service(entry, counts[name], loads[entry.slot], queued[entry.slot])
+            self._rows[name] = self._service(entry, added, loads[entry.slot], queued[entry.slot])
         waiting = self._waiting(now)
         recent, self._new_ended = self._new_ended, deque(maxlen=MAX_ENDED)
         first, self._told = self._told, self._journal.next
@@ -118,8 +141,8 @@ class Live:
             "synced": self._roster.synced,
             "policy": self._config.policy,
             "actions": self._actions,
-            "totals": self._totals(waiting),
-            "models": self._models(waiting),
+            "totals": self._totals(added, waiting),
+            "models": self._models(added, waiting),
             "under_way": [_under_way(each, now) for each in self._under_way(now)],
         }
         # Rows of services that are gone have no other way to be told than by telling all that are there.
@@ -145,7 +168,9 @@ class Live:
         alive = [row.tolist() for row, beat in zip(rows, self._shared.beats.tolist(), strict=True) if beat]
         return [sum(column) for column in zip(*alive, strict=True)] if alive else [0] * len(rows[0])
 
-    def _service(self, entry: Entry, count: Count, load: int, queued: int) -> Row:
+    def _service(self, entry: Entry, added: Added, load: int, queued: int) -> Row:
+        count = self._ledger.total(entry.slot, entry.generation)
+        figures = added.by_service.get(entry.name, NONE)
         state, reason = self._views.state_in_words(entry)
         return {
             "name": entry.name,
@@ -157,47 +182,40 @@ class Live:
             "waiting_tokens": max(0, queued),
             "requests": count.requests,
             "errors": count.errors + count.failed,
-            "rate": self._rate(entry.name),
-            "token_rate": 0.0,
-            "ttft": None,
+            "rate": added.rate(figures.requests),
+            "token_rate": added.rate(figures.tokens["output"]),
+            "ttft": figures.ttft,
             "weight": entry.record.weight,
             "url": entry.record.url,
         }
 
-    def _rate(self, name: str) -> float:
-        """Requests a second, as a mean over `WINDOW`; a service that joined meanwhile began with none."""
-        first, last = self._seconds[0], self._seconds[-1]
-        if last.time <= first.time:
-            return 0.0
-        before = first.counts[name].requests if name in first.counts else 0
-        return round(max(0, last.counts[name].requests - before) / (last.time - first.time), 2)
-
-    def _totals(self, waiting: dict[str, int]) -> Row:
-        rows = self._rows.values()
+    def _totals(self, added: Added, waiting: dict[str, int]) -> Row:
+        ever, figures = total(self._measured.sums), added.total
         return {
-            "requests": sum(row["requests"] for row in rows),
-            "errors": sum(row["errors"] for row in rows),
-            "in_flight": sum(row["in_flight"] for row in rows),
-            "waiting": sum(self._shared.waiting.tolist()) or sum(waiting.values()),
-            "tokens_in": 0,
-            "tokens_out": 0,
-            "tokens_cached": 0,
-            "rate": round(sum(row["rate"] for row in rows), 2),
-            "tokens_in_rate": 0.0,
-            "tokens_out_rate": 0.0,
-            "ttft": None,
-            "hit_share": None,
+            "requests": ever.requests,
+            "errors": ever.errors,
+            "in_flight": sum(row["in_flight"] for row in self._rows.values()),
+            "waiting": sum(waiting.values()),
+            "tokens_in": ever.tokens["input"],
+            "tokens_out": ever.tokens["output"],
+            "tokens_cached": ever.tokens["cached"],
+            "rate": added.rate(figures.requests),
+            "tokens_in_rate": added.rate(figures.tokens["input"]),
+            "tokens_out_rate": added.rate(figures.tokens["output"]),
+            "ttft": figures.ttft,
+            "hit_share": figures.hit_share,
         }
 
-    def _models(self, waiting: dict[str, int]) -> list[Row]:
-        """One row a model that a service lists, sorted; load and rate are those of its services."""
+    def _models(self, added: Added, waiting: dict[str, int]) -> list[Row]:
+        """One row a model that a service lists, sorted; in flight is what its services have, other models' included."""
         found: dict[str, list[Row]] = {}
         for row in self._rows.values():
             for model in row["models"]:
                 found.setdefault(model, []).append(row)
-        return [self._model(name, found[name], waiting.get(name, 0)) for name in sorted(found)]
+        return [self._model(name, found[name], added, waiting.get(name, 0)) for name in sorted(found)]
 
-    def _model(self, name: str, services: list[Row], waiting: int) -> Row:
+    def _model(self, name: str, services: list[Row], added: Added, waiting: int) -> Row:
+        figures = added.by_model.get(name, NONE)
         special = self._config.models.get(name)
         return {
             "id": name,
@@ -206,9 +224,9 @@ class Live:
             "policy": (special.policy if special is not None else None) or self._config.policy,
             "in_flight": sum(row["in_flight"] for row in services),
             "waiting": waiting,
-            "rate": round(sum(row["rate"] for row in services), 2),
-            "ttft": None,
-            "hit_share": None,
+            "rate": added.rate(figures.requests),
+            "ttft": figures.ttft,
+            "hit_share": figures.hit_share,
         }
 
     def _waiting(self, now: float) -> dict[str, int]:

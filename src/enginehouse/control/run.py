@@ -140,7 +140,17 @@ def _showing(
 ) -> tuple[Feed, list[Route]]:
     """What is told live, and the paths where it is told."""
     clocks, actions = (time.monotonic, time.time), guard.allows_actions
-    live = Live(config, control.roster, control.ledger, views, control.journal, shared, *clocks, actions=actions)
+    live = Live(
+        config,
+        control.roster,
+        control.ledger,
+        control.measured,
+        views,
+        control.journal,
+        shared,
+        *clocks,
+        actions=actions,
+    )
     control.showing(live.take)
     feed = Feed(live, shared, time.monotonic)
     details = Details(control.roster, views, live, control.babysitters)
