@@ -111,7 +111,11 @@ def test_a_file_that_cannot_be_read_is_named_with_the_way_out(house: House) -> N
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("alone", "has no babysitter"), ("chta", "did you mean chat-server?"), ("x", "Its services: alone, chat-server")],
+    [
+        ("alone", "has no babysitter"),
+        ("chat-sever", "did you mean chat-server?"),
+        ("x", "Its services: alone, chat-server"),
+    ],
 )
 def test_what_has_no_output_is_said_with_what_there_is(house: House, name: str, words: str) -> None:
     done = house.logs(name=name)

@@ -160,7 +160,8 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 130, 0, 0))
         self.before = termios.tcgetattr(theirs)
-        env = {**os.environ, "TERM": "xterm-256color"}
+        env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        env["TERM"] = "xterm-256color"
         command = [*COMMAND, "top", "--router", url]
         self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
         self._theirs = theirs

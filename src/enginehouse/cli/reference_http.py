@@ -62,10 +62,10 @@ Administrative paths of engines, with 403: whoever can call them can stop, empty
 EVENTS: Final = """
 ### Events
 
-`GET /events` is `{events, next}`: ask again with `?since=` and that number. With `Accept: text/event-stream` they come as
-they happen, from `?since=` or after `Last-Event-ID`. An event is `{id, time, kind, service, reason}`: `id` rises by one,
-and goes on rising when control is restarted; `time` in Unix seconds; `service` is "" where it is about none. The last
-10,000 are kept, in memory.
+`GET /events` is `{events, next}`: ask again with `?since=` and that number. With `Accept: text/event-stream` they come
+as they happen, from `?since=` or after `Last-Event-ID`. An event is `{id, time, kind, service, reason}`: `id` rises by
+one, and goes on rising when control is restarted; `time` in Unix seconds; `service` is "" where it is about none. The
+last 10,000 are kept, in memory.
 
 | kind | what happened |
 |---|---|"""
@@ -76,8 +76,8 @@ FEED: Final = """
 `GET /dashboard/feed` is a stream of server-sent events, one JSON object a second. The first tells everything; of those
 after it `services` are only the rows that are different, unless `full` is true. At most 64 clients follow at once; one
 that reads too slowly is dropped, and begins anew when it comes back. What is told of requests never holds anything of
-prompts, answers or keys. Rates and percentiles are of the last ten seconds; times in seconds but where a name says `_ms`;
-null where nothing is known.
+prompts, answers or keys. Rates and percentiles are of the last ten seconds; times in seconds but where a name says
+`_ms`; null where nothing is known.
 
 | member | |
 |---|---|"""

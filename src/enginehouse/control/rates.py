@@ -105,7 +105,7 @@ class Window:
             old_series = before[name]
             for labels, values in series.items():
                 old = old_series.get(labels)
-                if values is old:
+                if values is old or values == old:
                     continue  # most of them: nobody asked
                 new = values if old is None else tuple([max(0, a - b) for a, b in zip(values, old, strict=True)])
                 model, service = labels[:2]
