@@ -209,8 +209,10 @@ async def test_control_tells_in_order_what_happened(short_dir: Path, tmp_path: P
             await running.until_healthy("one")
             async with running.worker(index=3) as wire:
                 await wire.until_up("one")
-                assert await kinds(running) == ["control_started", "joined one", "synced", "up one", "worker_started"]
-                assert (await events(running))[-1]["reason"] == "worker 3"
+                told = await kinds(running)
+                assert told[:2] == ["control_started", "joined one"]
+                assert sorted(told[2:]) == ["synced", "up one", "worker_started"], "at about the same time"
+                assert "worker 3" in {event["reason"] for event in await events(running)}
                 wire.epoch = 2
                 wire.report()
                 await until(lambda: has(running, "worker_restarted"), "another process in its place")

@@ -40,6 +40,7 @@ from enginehouse.control.live import Live
 from enginehouse.control.live_api import LiveApi
 from enginehouse.control.measured import Measured
 from enginehouse.control.metrics_api import metrics_route
+from enginehouse.control.noticing import Notices
 from enginehouse.control.pages import page_routes, read_files
 from enginehouse.control.probe import Look, Probe
 from enginehouse.control.prober import Prober
@@ -52,7 +53,6 @@ from enginehouse.core.config.router import RouterConfig
 from enginehouse.core.fleet import Fleet, Report
 from enginehouse.core.shared import CONTROL_SLOT, Shared
 from enginehouse.machines.health import (
-    TOO_MANY,
     Command,
     Ejected,
     ProbeFailed,
@@ -181,14 +181,8 @@ class Control:
         resolver: Resolver,
         client: EngineClient,
     ) -> None:
-        first = not shared.watched[0]  # memory that no control has written to
-        shared.watched[0] = time.monotonic()
         self.journal = Journal(time.time)
-        self.journal.add(Kind.CONTROL_STARTED, "", "" if first else "in place of one before it")
-        self._began = 0 if first else time.time_ns()
-        """Workers from before are not new, though this control hears of them for the first time. Unix nanoseconds."""
-        self._epochs: dict[int, int] = {}
-        self._drained: set[Entry] = set()
+        self._notices = Notices(self.journal, shared, time.monotonic(), time.time_ns())
         self._show: Callable[[Report], None] = lambda _: None
         self.babysitters = Babysitters(client, self.journal.add)
         sources: list[Source] = ["static"] if config.static_services else []
@@ -307,7 +301,7 @@ class Control:
 
     def _reported(self, report: Report) -> None:
         """Counts; and whoever a request failed on is looked at, now."""
-        self._note_worker(report)
+        self._notices.worker(report)
         self.ledger.add(report)
         self._show(report)
         self.measured.add(report)
@@ -327,18 +321,7 @@ class Control:
         before = entry.health.until
         self.roster.handle(entry, Ejected(until), now)
         if entry.health.until > before:
-            self.journal.add(Kind.EJECTED, entry.name, f"{TOO_MANY}; for {until - now:.0f} s")
-
-    def _note_worker(self, report: Report) -> None:
-        """A worker's epoch is when it started, in Unix nanoseconds."""
-        before = self._epochs.get(report.worker)
-        if before == report.epoch:
-            return
-        self._epochs[report.worker] = report.epoch
-        if before is not None:
-            self.journal.add(Kind.WORKER_RESTARTED, "", f"worker {report.worker}")
-        elif report.epoch > self._began:
-            self.journal.add(Kind.WORKER_STARTED, "", f"worker {report.worker}")
+            self._notices.ejected(entry, until - now)
 
     def _address(self, name: str) -> tuple[str, int] | None:
         entry = self.roster.entries.get(name)
@@ -390,10 +373,7 @@ class Control:
             if before != self.roster.entries.keys():
                 self.changed()
             entries = list(self.roster.entries.values())
-            drained = {entry for entry in entries if is_drained(entry)}
-            for entry in drained - self._drained:
-                self.journal.add(Kind.DRAINED, entry.name, "nothing is in flight on it")
-            self._drained = drained
+            self._notices.drained([entry for entry in entries if is_drained(entry)])
             self.ledger.forget_except({(entry.slot, entry.generation) for entry in entries})
             self.measured.forget_except(self.roster.entries, now)
             if now - resolved >= self._resolve_interval:
