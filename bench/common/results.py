@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.common.machine import commit, machine
+from bench.common.machine import ROOT, commit, machine
+from bench.common.processes import BenchError
 
 SCHEMA = 1
 
@@ -45,6 +47,26 @@ class Results:
         """One row more."""
         self.data[self._rows].append(dict(row))
         self.write()
+
+    def resume(self, *places: str) -> None:
+        """Go on with what the file holds of a run that was interrupted; nothing where there is none.
+
+        Raises `BenchError` where what was measured, in `places` of the repository, is not the same any more.
+        """
+        if not self.path.exists():
+            return
+        before = json.loads(self.path.read_text(encoding="utf-8"))
+        command = ["git", "diff", "--quiet", before["commit"], "--", *places]
+        if before["dirty"] or subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode:
+            raise BenchError(f"{self.path} is of another version of {', '.join(places)}: begin anew, without --resume")
+        again = {"started": self.data["started"], "commit": self.data["commit"], "dirty": self.data["dirty"]}
+        before.setdefault("resumed", []).append(again)
+        self._began -= before["seconds"]
+        self.data = self.data | before | {"finished": False, "settings": self.data["settings"]}
+
+    def has(self, row: Mapping[str, Any]) -> bool:
+        """Is there a row in which all of this stands?"""
+        return any(row.items() <= present.items() for present in self.data[self._rows])
 
     def finish(self) -> None:
         """Nothing more comes."""

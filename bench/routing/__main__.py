@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
     results = Results(out, "routing", _settings(options.traces), _PLACES, "measurements")
     results.data |= {"contestants": {}, "skipped": {}, "failed": []}
     try:
+        if options.resume:
+            results.resume("src", "bench/contestants")
         with TemporaryDirectory(dir=install.SCRATCH, prefix="routing-") as scratch:
             present = _install({name for case in cases for name in case.contestants}, results)
             failed = contest.run(cases, present, options.traces, Path(scratch), results)
@@ -120,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--simulated", action="store_true", help="on a virtual clock: whole traces, more engines, no other binaries")
     add("--cases", type=_names, default=[], metavar="A,B", help="only these")
     add("--contestants", type=_names, default=[], metavar="A,B", help=f"of {', '.join(ALL)} (default: all)")
+    add("--resume", action="store_true", help="go on with a contest that was interrupted: play what is missing")
     add("--out", type=Path, metavar="FILE", help="results as JSON (default: bench/results, and .bench for some cases)")
     return parser
 

@@ -21,6 +21,8 @@ _CLOSER = ("least_load", *_LOOKING)
 _SOME = tuple(name for name in ALL if name != "round_robin" and not name.endswith("-tuned"))
 #: Loads that are compared over several seeds, and by whom.
 _COMPARED = {"conversation": _CLOSER, "agents": _LOOKING, "hot": _LOOKING, "chats": _OWN}
+#: Of these some with one seed only: agents wait for each answer, and with these routers that takes minutes.
+_SLOW = {"agents": ("sglang-router", "vllm-router-tuned")}
 #: And with one seed: everybody once.
 _ONCE = {"conversation-raw": _EVERYBODY, "code": _SOME}
 
@@ -33,6 +35,8 @@ class Case(NamedTuple):
     rate: float
     contestants: tuple[str, ...]
     seeds: tuple[int, ...]
+    once: tuple[str, ...] = ()
+    """Of them, those that play with the first seed only."""
     workers: int = 1
     trouble: Trouble = ""
     """What an engine meets for a third of the load."""
@@ -72,20 +76,21 @@ def workers(count: int, seeds: tuple[int, ...]) -> Case:
 def troubles() -> list[Case]:
     """An engine dies and comes back, or is slow for a while: below the knee, and in slower time, as routers notice such
     things by real clocks."""
-    rate, scale = LOADS["conversation"].rates[0], 4.0
+    usual = Case("", "conversation", LOADS["conversation"].rates[0], _SOME, ONE, time_scale=4.0)
     return [
-        Case("an engine is killed, and comes back", "conversation", rate, _SOME, ONE, 1, "killed", 1.0, scale),
-        Case("an engine is three times as slow", "conversation", rate, _SOME, ONE, 1, "slowed", 3.0, scale),
+        usual._replace(name="an engine is killed, and comes back", trouble="killed"),
+        usual._replace(name="an engine is three times as slow", trouble="slowed", factor=3.0),
     ]
 
 
 def _at_knee(load: str, seeds: tuple[int, ...]) -> Case:
-    return Case(load, load, LOADS[load].knee, (_COMPARED | _ONCE)[load], seeds)
+    return Case(load, load, LOADS[load].knee, (_COMPARED | _ONCE)[load], seeds, _SLOW.get(load, ()))
 
 
 def seconds(case: Case) -> float:
     """About what it takes: engines' time of the load by its scale, starts and ends."""
-    spans = {"conversation": 530.0, "conversation-raw": 530.0, "agents": 600.0, "hot": 1500.0, "documents": 1600.0}
+    spans = {"conversation": 530.0, "conversation-raw": 530.0, "agents": 1200.0, "hot": 1500.0, "documents": 1600.0}
     spans |= {"chats": 420.0, "code": 360.0}
     scale = case.time_scale or LOADS[case.load].time_scale
-    return len(case.seeds) * len(case.contestants) * (10.0 + spans[case.load] / case.rate / scale)
+    matches = len(case.seeds) * (len(case.contestants) - len(case.once)) + len(case.once)
+    return matches * (10.0 + spans[case.load] / case.rate / scale)

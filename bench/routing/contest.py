@@ -37,12 +37,15 @@ def run(
         print(f"{case.name}: {load.title}, ×{case.rate:g} (about {words(progress.left)} left)", flush=True)
         began = time.monotonic()
         for seed in case.seeds:
-            order = [name for name in case.contestants if name in contestants]
+            away = () if seed == case.seeds[0] else case.once
+            order = [name for name in case.contestants if name in contestants and name not in away]
             random.Random(f"{case.name} {seed}").shuffle(order)
             for position, name in enumerate(order, 1):
                 number += 1
-                row = {"case": case.name, "contestant": name, "run": seed, "position": position}
-                row |= {"load": case.load, "rate": case.rate, "workers": case.workers}
+                row = {"case": case.name, "contestant": name, "run": seed}
+                if results.has(row):
+                    continue
+                row |= {"position": position, "load": case.load, "rate": case.rate, "workers": case.workers}
                 if (share := until_quiet()) >= QUIET:
                     print(f"  others use {share:.0%} of the machine: what follows is not to be believed", flush=True)
                 try:
