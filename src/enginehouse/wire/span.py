@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from enginehouse.core.outcome import Outcome
+from enginehouse.core.outcome import Outcome, termination
 from enginehouse.wire.access_line import MAX_NAME, Entry, Record, path_of
 from enginehouse.wire.trace_context import Try
 
@@ -121,9 +121,11 @@ def attributes_of(record: Record, address: tuple[str, int] | None) -> Attributes
     if record.reason:
         found["enginehouse.reason"] = record.reason
     found["enginehouse.outcome"] = record.outcome.value
-    found["enginehouse.termination"] = record.outcome.termination
+    found["enginehouse.termination"] = termination(record.outcome, record.attempts, record.first_byte > 0)
     found["enginehouse.attempts"] = record.attempts
     found["enginehouse.queue_seconds"] = record.queued
+    if record.overhead >= 0:
+        found["enginehouse.overhead_seconds"] = record.overhead
     if record.warm >= 0:
         found["enginehouse.warm"] = record.warm
     return found
@@ -164,7 +166,6 @@ def attributes_of_try(attempt: Try) -> Attributes:
     found: Attributes = {
         "enginehouse.service": attempt.service,
         "enginehouse.outcome": attempt.outcome.value,
-        "enginehouse.termination": attempt.outcome.termination,
     }
     if attempt.sent:
         found["enginehouse.seconds"] = attempt.ended - attempt.sent
