@@ -128,6 +128,13 @@ def test_the_name_is_the_operation_and_the_model_never_a_path_that_clients_make_
     assert name_of(STREAMED._replace(target=target, model="m")) == name
 
 
+def test_a_question_whether_one_may_ask_is_no_operation_of_a_model() -> None:
+    asked = STREAMED._replace(method=b"OPTIONS", model="", usage=None, stream=False)
+    assert name_of(asked) == "OPTIONS"
+    assert not [name for name in attributes_of(asked, None) if name.startswith("gen_ai.")]
+    assert name_of(STREAMED._replace(method=b"GET", target=b"/v1/realtime?model=m", model="m")) == "realtime m"
+
+
 def test_the_provider_is_whose_api_is_spoken() -> None:
     said = attributes_of(STREAMED._replace(target=b"/v1/messages"), None)
     assert (said["gen_ai.provider.name"], said["gen_ai.system"]) == ("anthropic", "anthropic")

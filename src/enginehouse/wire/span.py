@@ -24,6 +24,7 @@ ATTEMPT: Final = "enginehouse.attempt"
 _CHAT: Final = "chat"
 _TEXT: Final = "text_completion"
 _EMBEDDINGS: Final = "embeddings"
+_REALTIME: Final = "/realtime"
 #: Where none of OpenTelemetry's own words fits, the last part of the path says it.
 _OTHERS: Final = (
     "/rerank",
@@ -35,7 +36,7 @@ _OTHERS: Final = (
     "/tokenize",
     "/detokenize",
     "/moderations",
-    "/realtime",
+    _REALTIME,
     "/audio/transcriptions",
     "/audio/translations",
     "/audio/speech",
@@ -173,7 +174,9 @@ def attributes_of_try(attempt: Try) -> Attributes:
 
 
 def _operation(record: Record) -> str:
-    return _OPERATIONS.get(_path(record), "")
+    path = _path(record)
+    generates = record.method == b"POST" or path == _REALTIME  # a browser asks with OPTIONS whether it may ask
+    return _OPERATIONS.get(path, "") if generates else ""
 
 
 def _path(record: Record) -> str:
