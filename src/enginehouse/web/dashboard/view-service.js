@@ -6,12 +6,15 @@ import { attribute, fill, h, shown, text } from "./dom.js";
 import { BASE } from "./feed.js";
 import { NONE, clock, count, moment, seconds, share, short } from "./format.js";
 import { endedColumns } from "./view-requests.js";
+import { newest } from "./store.js";
 import { eventsGrid } from "./view-events.js";
 import { Grid } from "./grid.js";
 import { Load, State, modelHash } from "./words.js";
 
 /** Milliseconds between two questions for the details. */
 const EVERY = 2000;
+/** Requests and events of it that are shown. */
+const SHOWN = 20;
 
 export function serviceView(store, { actions, wanted: name }) {
   const state = new State();
@@ -23,7 +26,7 @@ export function serviceView(store, { actions, wanted: name }) {
   const chartsPart = h("div.charts.three");
   const details = new Details(name, actions);
   const events = eventsGrid("Nothing has happened to it that is still remembered.");
-  const ended = new Grid("Its last requests", "ended", endedColumns(), { key: (row) => row.id, empty: "None has ended since this page was opened." });
+  const ended = new Grid("Its last requests", "ended", endedColumns(), { key: (row) => row.key, empty: "None has ended while somebody watched." });
   const gone = h("p.card.empty", { hidden: true }, "The house has no service of this name now. ", h("a", { href: "#/" }, "All services"));
   const known = h("div.stack", {}, chartsPart, h("div.two", {}, h("section.card", {}, h("h2", {}, "What it is"), facts), details.root), h("section", {}, h("h2", {}, "Its last requests"), ended.root), h("section", {}, h("h2", {}, "What happened to it"), events.root), details.logs);
   const head = h("div.bar", {}, h("p.path", {}, h("a", { href: "#/" }, "Fleet"), " / "), h("h1", {}, name), state.root, load.root, drain);
@@ -50,8 +53,8 @@ export function serviceView(store, { actions, wanted: name }) {
     attribute(why, "data-tone", row.reason && row.state !== "up" ? "bad" : null);
     text(drain, isDraining(row) ? "Take it back" : "Drain");
     fill(facts, JSON.stringify(factsOf(row)), () => factsOf(row).flatMap(([title, value, hash]) => [h("dt", {}, title), h("dd", {}, hash ? h("a", { href: hash }, value) : value)]));
-    ended.set(store.recent.filter((each) => each.service === name), false);
-    events.set(store.events.filter((each) => each.service === name).slice(0, 100), false);
+    ended.set(newest(store.recent.filter((each) => each.service === name), details.recent, SHOWN), false);
+    events.set(store.events.filter((each) => each.service === name).slice(0, SHOWN), false);
     details.update();
   }
 
@@ -111,6 +114,8 @@ class Details {
     this.root = h("section.card", {}, h("h2", {}, "Probes"), this.probes, h("h2", {}, "Babysitter"), this.sitter);
     this.asked = -EVERY;
     this.asking = null;
+    /** Its last requests, the oldest first, those from before this page was opened included. */
+    this.recent = [];
   }
 
   close() {
@@ -137,6 +142,7 @@ class Details {
   }
 
   #show(told) {
+    this.recent = [...(told.recent ?? [])].reverse();
     const probes = told.probes ?? [];
     fill(this.probes, JSON.stringify(probes), () => (probes.length ? probes.map(probe) : [h("li.soft", {}, "None yet.")]));
     const sitter = told.babysitter;
@@ -152,9 +158,9 @@ class Details {
 }
 
 function probe(each) {
-  const sign = h("i", { "aria-hidden": "true" }, each.ok ? "●" : "■");
+  const sign = h("i", { "aria-hidden": "true" }, each.passed ? "●" : "■");
   const took = each.ms === undefined || each.ms === null ? "" : ` ${seconds(each.ms / 1000)}`;
-  return h("li", { "data-tone": each.ok ? "good" : "bad", title: moment(each.time) }, sign, ` ${clock(each.time)} ${each.ok ? "passed" : "failed"}${took}${each.reason ? `: ${each.reason}` : ""}`);
+  return h("li", { "data-tone": each.passed ? "good" : "bad", title: moment(each.time) }, sign, ` ${clock(each.time)} ${each.passed ? "passed" : "failed"}${took}${each.reason ? `: ${each.reason}` : ""}`);
 }
 
 function facts(told) {

@@ -40,7 +40,7 @@ export class Load {
   constructor() {
     this.bar = h("i", { "aria-hidden": "true" });
     this.word = h("span");
-    this.root = h("span.load", {}, h("b", { "aria-hidden": "true" }, this.bar), this.word);
+    this.root = h("span.gauge", {}, h("b", { "aria-hidden": "true" }, this.bar), this.word);
   }
 
   update(inFlight, capacity, most = 0) {
