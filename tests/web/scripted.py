@@ -22,11 +22,11 @@ from enginehouse.app import DASHBOARD
 from enginehouse.control.api import serve
 from enginehouse.control.pages import page_routes, read_files
 
-STATES = ["up"] * 12 + ["ejected", "down", "withdrawn", "unknown"]
+STATES = ["up"] * 12 + ["ejected", "down", "draining", "unknown"]
 REASONS = {
     "ejected": "too many of its requests failed",
     "down": "connection refused",
-    "withdrawn": "draining",
+    "draining": "draining: it finishes what it has",
     "unknown": "not probed yet",
 }
 MODELS = ["Qwen/Qwen2.5-7B-Instruct", "meta-llama/Llama-3.1-8B-Instruct", "BAAI/bge-m3"]

@@ -53,7 +53,7 @@ async def test_an_object_with_changes_only_changes_these_rows_and_no_others(dash
     changed = fleet(16, 1, full=False, services=[service(3, "ejected")])
     await dashboard.push(changed)
     await expect(page.locator(SERVICES, has_text="gpu000-3-server")).to_contain_text("ejected")
-    assert len(await rows(dashboard)) == 16
+    await expect(page.get_by_role("grid", name="Services")).to_have_attribute("aria-rowcount", "17")
     await dashboard.push(fleet(15, 2))
     assert "gpu001-7-server" not in await rows(dashboard)
 
@@ -112,7 +112,7 @@ async def test_of_a_thousand_services_only_the_rows_in_view_exist_and_each_can_b
     assert await page.evaluate(drawn) < 60
     await page.get_by_role("grid", name="Services").focus()
     await page.keyboard.press("End")
-    await expect(page.locator(SERVICES, has_text="gpu124-3-server")).to_be_in_viewport()
+    await expect(page.locator(SERVICES, has_text="gpu124-7-server")).to_be_in_viewport()
     await page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
     await expect(page.locator(".grid.services .row.active:not([hidden])")).to_have_count(0)
     assert await page.evaluate(drawn) < 90
@@ -147,7 +147,7 @@ async def test_names_are_never_read_as_html(dashboard: Tab) -> None:
         "#/requests",
         "#/service/%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E",
         "#/try",
-        "#/model/%",
+        "#/model/%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E",
     ):
         await page.evaluate(f"location.hash = '{view}'")
         await expect(page.get_by_text(hostile).first).to_be_attached()

@@ -125,13 +125,13 @@ export class Store {
 export function newest(known, fresh, most) {
   if (!fresh.length) return known;
   const keys = new Set(known.map((row) => row.key));
-  const added = fresh.map((row) => ({ ...row, key: `${row.id} ${row.time} ${row.service}` }));
+  const added = fresh.map((row) => ({ ...row, key: `${row.id} ${row.service} ${row.ms} ${row.ttft_ms}` }));
   return [...added.filter((row) => !keys.has(row.key) && keys.add(row.key)).reverse(), ...known].slice(0, most);
 }
 
 export const byName = (one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0);
 
-const ORDER = ["down", "ejected", "trial", "unknown", "returning", "withdrawn", "draining", "drained", "up"];
+const ORDER = ["down", "ejected", "trial", "unknown", "withdrawn", "drained", "draining", "returning", "up"];
 
 /** Where a state stands in a list: what needs a person comes first. */
 export function rank(state) {

@@ -38,7 +38,7 @@ export function eventsGrid(empty) {
       },
     },
     { name: "service", title: "Who", text: (row) => row.service || "the router" },
-    { name: "reason", title: "Why", text: (row) => row.reason || "" },
+    { name: "reason", title: "Why", long: true, text: (row) => row.reason || "" },
   ];
   return new Grid("Events", "events", columns, { key: (row) => row.key, open: (row) => (row.service ? serviceHash(row.service) : ""), empty });
 }

@@ -66,7 +66,7 @@ function underWay() {
     { name: "model", title: "Model", text: (row) => row.model || "–", sort: (row) => row.model },
     { name: "service", title: "Service", text: (row) => row.service || "–", sort: (row) => row.service },
     { name: "stream", title: "Kind", text: (row) => (row.stream ? "stream" : "whole") },
-    { name: "id", title: "Id", text: (row) => row.id },
+    { name: "id", title: "Id", long: true, text: (row) => row.id },
   ];
 }
 

@@ -21,7 +21,7 @@ export function serviceView(store, { actions, wanted: name }) {
   const load = new Load();
   const why = h("p.why");
   const told = h("p.told", { role: "status" });
-  const drain = h("button", { type: "button", hidden: true, onclick: () => order(actions, name, store, told) }, "Drain");
+  const drain = h("button", { type: "button", hidden: true, onclick: () => order(actions, name, store, told).then(() => details.ask()) }, "Drain");
   const facts = h("dl.facts");
   const chartsPart = h("div.charts.three");
   const details = new Details(name, actions);
@@ -33,6 +33,7 @@ export function serviceView(store, { actions, wanted: name }) {
   const root = h("div.stack", {}, head, why, told, gone, known);
   let charts = [];
   let drawnFrom = null;
+  details.ask();
 
   function update() {
     const row = store.services.get(name);
@@ -55,7 +56,6 @@ export function serviceView(store, { actions, wanted: name }) {
     fill(facts, JSON.stringify(factsOf(row)), () => factsOf(row).flatMap(([title, value, hash]) => [h("dt", {}, title), h("dd", {}, hash ? h("a", { href: hash }, value) : value)]));
     ended.set(newest(store.recent.filter((each) => each.service === name), details.recent, SHOWN), false);
     events.set(store.events.filter((each) => each.service === name).slice(0, SHOWN), false);
-    details.update();
   }
 
   return {
@@ -70,7 +70,7 @@ export function serviceView(store, { actions, wanted: name }) {
   };
 }
 
-const isDraining = (row) => ["withdrawn", "draining", "drained"].includes(row.state);
+const isDraining = (row) => ["draining", "drained"].includes(row.state);
 
 async function order(actions, name, store, told) {
   const undo = isDraining(store.services.get(name));
@@ -112,33 +112,30 @@ class Details {
     this.probes = h("ol.probes");
     this.sitter = h("dl.facts");
     this.root = h("section.card", {}, h("h2", {}, "Probes"), this.probes, h("h2", {}, "Babysitter"), this.sitter);
-    this.asked = -EVERY;
-    this.asking = null;
+    this.asking = new AbortController();
     /** Its last requests, the oldest first, those from before this page was opened included. */
     this.recent = [];
   }
 
   close() {
-    this.asking?.abort();
+    clearTimeout(this.timer);
+    this.asking.abort();
   }
 
-  update() {
-    if (this.asking || performance.now() - this.asked < EVERY) return;
-    this.asked = performance.now();
-    this.#ask();
-  }
-
-  async #ask() {
-    this.asking = new AbortController();
+  /** Ask now, and again and again from then on. */
+  async ask() {
+    clearTimeout(this.timer);
+    let told = null;
     try {
       const signal = AbortSignal.any([this.asking.signal, AbortSignal.timeout(10000)]);
       const response = await fetch(this.url, { headers: this.actions.headers, signal });
-      if (response.ok) this.#show(await response.json());
+      if (response.ok) told = await response.json();
     } catch {
       // It is asked again soon; that the router is gone is said at the top of the page.
-    } finally {
-      this.asking = null;
     }
+    if (told) this.#show(told);
+    clearTimeout(this.timer);
+    if (!this.asking.signal.aborted) this.timer = setTimeout(() => this.ask(), EVERY);
   }
 
   #show(told) {
@@ -158,12 +155,12 @@ class Details {
 }
 
 function probe(each) {
-  const sign = h("i", { "aria-hidden": "true" }, each.passed ? "●" : "■");
+  const sign = h("i", { "aria-hidden": "true" }, each.ok ? "●" : "■");
   const took = each.ms === undefined || each.ms === null ? "" : ` ${seconds(each.ms / 1000)}`;
-  return h("li", { "data-tone": each.passed ? "good" : "bad", title: moment(each.time) }, sign, ` ${clock(each.time)} ${each.passed ? "passed" : "failed"}${took}${each.reason ? `: ${each.reason}` : ""}`);
+  return h("li", { "data-tone": each.ok ? "good" : "bad", title: moment(each.time) }, sign, ` ${clock(each.time)} ${each.ok ? "passed" : "failed"}${took}${each.reason ? `: ${each.reason}` : ""}`);
 }
 
 function facts(told) {
   const plain = Object.entries(told).filter(([, value]) => value !== null && typeof value !== "object" && value !== "");
-  return plain.flatMap(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, String(value))]);
+  return plain.flatMap(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, name === "uptime" ? seconds(value) : String(value))]);
 }
