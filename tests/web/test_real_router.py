@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -29,7 +30,7 @@ def router(tmp_path: Path) -> Iterator[Router]:
         for sim in sims.values():
             record = service(sim.name, sim.port, metadata={"type": "openai-api"})
             assert send(registry.url, "POST", "/services", record).status == 201
-        settings = {"registry_url": registry.url, "admin_token_file": str(file), "slow_start": 0}
+        settings: dict[str, Any] = {"registry_url": registry.url, "admin_token_file": str(file), "slow_start": 0}
         with running(tmp_path / "router", **settings) as started:
             started.until_healthy("one", "two")
             yield started
