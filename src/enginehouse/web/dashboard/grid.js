@@ -82,7 +82,7 @@ export class Grid {
     const at = this.rows.findIndex((row) => this.key(row) === this.active);
     if (event.key in steps && this.rows.length && event.target === this.table) {
       event.preventDefault();
-      const place = at < 0 ? 0 : Math.max(0, Math.min(this.rows.length - 1, at + steps[event.key]));
+      const place = Math.max(0, Math.min(this.rows.length - 1, at + steps[event.key]));
       this.active = this.key(this.rows[place]);
       this.#reveal(place);
       this.draw();
