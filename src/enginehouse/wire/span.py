@@ -9,13 +9,15 @@ of 1.27 which most dashboards still read; HTTP and errors: 1.37. Nothing of a pr
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from types import GenericAlias
+from typing import Any, Final, NamedTuple, get_type_hints
 
 import msgspec
 
 from enginehouse.core.outcome import Outcome, termination
 from enginehouse.wire.access_line import MAX_NAME, Entry, Record, path_of
 from enginehouse.wire.trace_context import Try
+from enginehouse.wire.usage import Usage
 
 Attributes = dict[str, str | int | float | bool]
 #: The event of an attempt that is over.
@@ -71,13 +73,11 @@ class Batch(NamedTuple):
     entries: list[Entry]
 
 
-class _Records(NamedTuple):
-    dropped: int
-    entries: list[Record]
-
-
+# The types of an entry; those of `Usage`, which may be compiled, cannot be read while the program runs.
+_TYPES: Final = get_type_hints(Record) | {"usage": tuple[int, int, int | None] | None}
+_ENTRIES: Final[Any] = GenericAlias(list, (GenericAlias(tuple, tuple(_TYPES.values())),))
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(_Records)
+_DECODER: Final[Any] = msgspec.msgpack.Decoder(GenericAlias(tuple, (int, _ENTRIES)))
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -87,7 +87,9 @@ def encode_batch(batch: Batch) -> bytes:
 
 def decode_batch(data: bytes) -> tuple[int, list[Record]]:
     """(how many were dropped, the requests). Raises `msgspec.DecodeError` for what is no batch."""
-    return _DECODER.decode(data)
+    dropped, entries = _DECODER.decode(data)
+    records = [Record(*entry) for entry in entries]
+    return dropped, [told._replace(usage=Usage(*told.usage)) if told.usage is not None else told for told in records]
 
 
 def name_of(record: Record) -> str:
