@@ -36,6 +36,14 @@ def router(tmp_path: Path) -> Iterator[Router]:
             yield started
 
 
+async def test_an_order_tells_control_which_host_was_asked_so_that_another_sites_page_is_known(router: Router) -> None:
+    """Browsers name the page's origin; control compares it with the Host that the client sent, not with its own."""
+    for origin, status in ((router.url, 404), ("http://elsewhere", 403), (f"http://127.0.0.1:{router.port + 1}", 403)):
+        headers = {"authorization": f"Bearer {TOKEN}", "origin": origin}
+        answer = router.ask("POST", "/dashboard/actions/drain", {"service": "nobody"}, headers)
+        assert (origin, answer.status) == (origin, status)
+
+
 async def test_a_chat_is_answered_seen_in_the_list_and_its_service_is_drained_and_taken_back(
     router: Router, browser: Browser
 ) -> None:
