@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
+from enginehouse.core.proof import logs_of, proof
 from tests.babysitter.conftest import Start
 from tests.babysitter.house import get
 
@@ -62,3 +67,51 @@ def received(client: socket.socket) -> bytes:
         return client.recv(100)
     except ConnectionResetError:
         return b""
+
+
+TOKEN = "a-token-of-sixteen-or-more"
+
+
+async def ask(url: str, authorization: str = "") -> tuple[int, Any]:
+    headers = {"authorization": authorization} if authorization else {}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
+        return response.status, await response.json()
+
+
+async def test_without_a_token_of_its_own_a_babysitter_shows_no_output_to_anybody(start: Start) -> None:
+    async with start() as sitter:
+        await sitter.becomes("healthy")
+        for given in ("", "Bearer ", f"Bearer {TOKEN}"):
+            status, told = await ask(f"{sitter.url}/logs", given)
+            assert status == 403
+            assert "give it admin_token_file" in told["error"]["message"]
+
+
+async def test_output_is_for_who_has_the_token_or_a_proof_of_it_for_this_very_engine(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    async with start(more={"admin_token_file": str(tmp_path / "token")}, words="hello") as sitter:
+        await sitter.becomes("healthy")
+        port = sitter.config["port"]
+        good = proof(TOKEN, logs_of("demo-server", port), time.time())
+        for given in (f"Bearer {TOKEN}", good):
+            status, told = await ask(f"{sitter.url}/logs", given)
+            assert (status, told["lines"][-1], told["next"]) == (200, "hello", len(told["lines"]))
+            assert await ask(f"{sitter.url}/logs?since={told['next'] - 1}", given) == (
+                200,
+                {"lines": ["hello"], "next": told["next"]},
+            )
+        of_another = proof(TOKEN, logs_of("other-server", port), time.time())
+        for given in ("", "Bearer wrong", f"bearer {TOKEN}x", of_another):
+            status, told = await ask(f"{sitter.url}/logs", given)
+            assert (status, told["error"]["code"]) == (401, "invalid_api_key")
+        for query in ("since=x", "limit=1e3", "since=--1"):
+            assert (await ask(f"{sitter.url}/logs?{query}", good))[0] == 400
+        assert (await ask(f"{sitter.url}/logs?limit=-5", good))[1]["lines"] == []
+
+
+async def test_a_token_that_could_be_guessed_is_refused_at_the_start(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("short")
+    async with start(more={"admin_token_file": str(tmp_path / "token")}) as sitter:
+        assert await sitter.process.wait() == 2

@@ -54,6 +54,7 @@ args = ['{engine}']
 KEY = "{SECRET}"
 PYTHONUNBUFFERED = "1"
 [babysitter]
+restart_delay = 0.1
 log_dir = "{directory / "logs"}"
 """
     (directory / "chat.toml").write_text(config)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from enginehouse.wire.access_line import key_hash
 from tests.contract.router import DEADLINE, Router, Sims, running, send, static, until
 
 SECRET = "sk-never-in-a-log"
@@ -46,11 +47,14 @@ def test_a_line_tells_of_each_request_who_answered_how_it_ended_and_how_long_it_
         expected = {
             "client": "127.0.0.1", "method": "POST", "path": "/v1/chat/completions", "model": "x", "service": "a",
             "status": 200, "outcome": "answered", "termination": "--", "attempts": 1, "bytes_out": len(answer.body),
-            "stream": False,
+            "stream": False, "key": key_hash(SECRET),
         }  # fmt: skip
         assert {name: line[name] for name in expected} == expected
         router.chat("x", {"x-request-id": "streamed"}, stream=True)
-        assert line_of(log, "streamed")["stream"] is True
+        assert (line_of(log, "streamed")["stream"], line_of(log, "streamed")["key"]) == (True, None)
+        for header in ("x-api-key", "api-key"):
+            router.chat("no-such-model", {header: SECRET, "x-request-id": header})
+            assert line_of(log, header)["key"] == key_hash(SECRET), "the same key by another way, refused here"
         refused = router.chat("no-such-model", {"x-request-id": "refused"})
         line = line_of(log, "refused")
         assert (line["status"], line["outcome"], line["model"]) == (refused.status, "model_unknown", "no-such-model")

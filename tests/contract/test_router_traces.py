@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.collector import Collector, collector
-from tests.contract.router import DEADLINE, Router, Sims, engines, running, static
+from tests.contract.router import DEADLINE, Router, Sims, engines, running, static, until
 from tests.ports import Ports
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -75,6 +75,8 @@ def test_a_request_is_one_client_span_in_the_trace_of_its_client(traced: Router,
     assert attempt.attributes["enginehouse.service"] == "a"
     assert attempt.attributes["enginehouse.outcome"] == "answered"
     assert span.start < attempt.time <= span.end
+    counted = re.compile(rb'enginehouse_spans_total\{result="exported"\} [1-9]')
+    until(lambda: counted.search(traced.ask("GET", "/metrics").body), "the span among those that were counted")
 
 
 def test_a_stream_says_when_its_first_chunk_came(traced: Router, taken: Collector) -> None:

@@ -255,6 +255,9 @@ async def test_a_drain_is_told_and_its_end_too(short_dir: Path, tmp_path: Path) 
             wire.report()
             await until(lambda: has(running, "drained one"), "the end of a drain")
             assert (await kinds(running))[-2:] == ["draining one", "drained one"]
+            write_static(file)
+            await until(lambda: has(running, "left one"), "a service that is gone")
+            assert (await kinds(running)).count("drained one") == 1
 
 
 async def test_an_engine_that_its_babysitter_started_again_is_told(

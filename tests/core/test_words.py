@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enginehouse.core.fleet import MAX_FRAME, Fleet, Report, Service, ServiceCount, encode_frame, split_frames
-from enginehouse.core.outcome import TABLE, Outcome, Phase, Who
+from enginehouse.core.outcome import AT_ANY_TIME, TABLE, Outcome, Phase, Who, termination
 
 
 def test_every_outcome_has_exactly_one_row() -> None:
@@ -28,6 +28,14 @@ def test_termination_codes_tell_who_and_in_which_phase() -> None:
     assert Outcome.CONNECT_FAILED.termination == "EC"
     for letters in (Who, Phase):
         assert len({member.value for member in letters}) == len(letters)
+
+
+def test_what_may_come_at_any_time_says_when_it_came() -> None:
+    left = Outcome.CLIENT_LEFT
+    assert [termination(left, 0, False), termination(left, 1, False), termination(left, 2, True)] == ["CQ", "CH", "CD"]
+    assert [termination(Outcome.STOPPING, attempts, False) for attempts in (0, 1)] == ["RQ", "RH"]
+    for outcome in set(Outcome) - AT_ANY_TIME:
+        assert {termination(outcome, n, begun) for n in (0, 1) for begun in (False, True)} == {outcome.termination}
 
 
 def test_a_refusal_that_may_pass_says_when_to_come_back() -> None:

@@ -310,9 +310,42 @@ async def test_a_client_that_leaves(script: Script, tmp_path: Path) -> None:
             await client.reader.readuntil(EVENT)
         await until(lambda: log.house.engines[0].calls)
         client.close()
-        status, size = (0, 0) if script is silent else (200, 10)
+        status, size, when = (0, 0, "CH") if script is silent else (200, 10, "CD")
         expected = {"outcome": "client_left", "status": status, "bytes_out": size, "bytes_in": len(BODY), "attempts": 1}
-        assert shown(await log.line(), expected) == expected
+        assert shown(await log.line(), expected | {"termination": when}) == expected | {"termination": when}
+
+
+async def test_a_client_that_leaves_while_it_waits_for_a_service(tmp_path: Path) -> None:
+    async with logged(tmp_path, silent, service_capacity=1, queue_timeout=30.0) as log:
+        first = await sent(log)
+        await until(lambda: log.house.engines[0].calls)
+        second = await sent(log)
+        await until(lambda: log.house.worker.room.waiting)
+        second.close()
+        expected = {"outcome": "client_left", "status": 0, "attempts": 0, "service": "", "termination": "CQ"}
+        await until(log.lines)
+        assert shown(log.lines()[0], expected) == expected
+        first.close()
+
+
+@pytest.mark.parametrize(("waits", "when"), [(True, "RQ"), (False, "RH")])
+async def test_a_worker_that_stops_before_an_answer(waits: bool, when: str, tmp_path: Path) -> None:
+    async with logged(tmp_path, silent, service_capacity=1, queue_timeout=30.0) as log:
+        first = await sent(log)
+        await until(lambda: log.house.engines[0].calls)
+        if waits:
+            second = await sent(log)
+            await until(lambda: log.house.worker.room.waiting)
+            conn = next(conn for conn in log.house.worker.clients if conn.driver and conn.driver.waits_since)
+        else:
+            (conn,) = log.house.worker.clients
+        assert conn.driver is not None
+        conn.driver.stop()
+        assert (await (second if waits else first).answer()).status == 503
+        await until(log.lines)
+        expected = {"outcome": "stopping", "status": 503, "termination": when}
+        assert shown(log.lines()[0], expected) == expected
+        first.close()
 
 
 async def test_a_client_that_does_not_read(tmp_path: Path) -> None:
@@ -350,6 +383,20 @@ async def test_a_bug_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         line = await log.line()
         assert shown(line, expected) == expected
         assert line["bytes_out"] == len(answer.body)
+    assert "a bug, please report it" in capsys.readouterr().err
+
+
+async def test_a_bug_of_ours_in_the_middle_of_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No status can be sent any more, but the line is written."""
+    async with logged(tmp_path, stalls_midway) as log:
+        client = await sent(log)
+        await client.reader.readuntil(EVENT)
+        (conn,) = log.house.worker.clients
+        conn.bug(RuntimeError("made up"))
+        with contextlib.suppress(ConnectionResetError):
+            await client.closed()
+        expected = {"outcome": "bug", "status": 200, "attempts": 1, "service": "a", "termination": "RD"}
+        assert shown(await log.line(), expected) == expected
     assert "a bug, please report it" in capsys.readouterr().err
 
 

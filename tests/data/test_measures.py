@@ -283,9 +283,8 @@ def test_a_million_invented_names_are_one_series_and_no_memory() -> None:
     assert len(made._pairs) == len(made._queues) == 2
 
 
-def test_pairs_of_models_and_services_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measures, "MAX_PAIRS", 10)
-    made = Measures(0)
+def test_pairs_of_models_and_services_are_bounded_too() -> None:
+    made = Measures(0, max_pairs=10)
     known = frozenset(f"m{number}" for number in range(100))
     made.use({"a"}, known, 1.0)
     made.take([ended(model) for model in sorted(known)], 1.0)
@@ -337,11 +336,8 @@ def test_only_what_changed_is_told_again() -> None:
     assert made.tell() == ([], False)
 
 
-def test_what_is_too_long_for_one_report_follows_with_the_next_ones_and_nothing_is_left_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(measures, "MAX_TOLD", 4096)
-    made = Measures(0)
+def test_what_is_too_long_for_one_report_follows_with_the_next_ones_and_nothing_is_left_out() -> None:
+    made = Measures(0, max_told=4096)
     names = {f"s{number}" for number in range(200)}
     made.use(names, frozenset({"m"}), 1.0)
     made.take([ended("m", name) for name in sorted(names)], 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -40,9 +39,12 @@ def prometheus(folder: Path, port: int, target: str) -> Iterator[str]:
 
 
 def told(url: str, path: str) -> Any:
-    answer = json.loads(send(url, "GET", path).body)
-    assert answer["status"] == "success", answer
-    return answer["data"]
+    answer = send(url, "GET", path)
+    if answer.status == 503:
+        raise LookupError("it has not read its data yet")
+    found = answer.json
+    assert found["status"] == "success", found
+    return found["data"]
 
 
 def values(url: str, expression: str) -> list[float]:

@@ -22,11 +22,11 @@ from enginehouse.app import DASHBOARD
 from enginehouse.control.api import serve
 from enginehouse.control.pages import page_routes, read_files
 
-STATES = ["up"] * 12 + ["ejected", "down", "withdrawn", "unknown"]
+STATES = ["up"] * 12 + ["ejected", "down", "draining", "unknown"]
 REASONS = {
     "ejected": "too many of its requests failed",
     "down": "connection refused",
-    "withdrawn": "draining",
+    "draining": "draining: it finishes what it has",
     "unknown": "not probed yet",
 }
 MODELS = ["Qwen/Qwen2.5-7B-Instruct", "meta-llama/Llama-3.1-8B-Instruct", "BAAI/bge-m3"]
@@ -109,7 +109,7 @@ def fleet(number: int, tick: int = 0, **fields: Any) -> dict[str, Any]:
                 "service": f"gpu000-{place % 8}-server",
                 "seconds": place * 1.7,
                 "stream": bool(place % 3),
-                "phase": ("connect", "sent", "streaming")[place % 3],
+                "phase": ("connecting", "sent", "answering")[place % 3],
             }
             for place in range(min(number * 2, 9))
         ],
@@ -126,7 +126,7 @@ def ended(number: int, time: float, **fields: Any) -> dict[str, Any]:
         "model": MODELS[number % 3],
         "service": f"gpu000-{number % 5}-server",
         "status": 200,
-        "outcome": "ANSWERED",
+        "outcome": "answered",
         "termination": "--",
         "ms": 1300 + number % 700,
         "ttft_ms": 120 + number % 90,
@@ -141,6 +141,8 @@ class Scripted:
 
     def __init__(self) -> None:
         self.followers: list[asyncio.Queue[Any]] = []
+        self.followed = asyncio.Event()
+        """Somebody follows, or has followed."""
         self.latest: dict[str, Any] | None = None
         self.asked: list[dict[str, Any]] = []
         self.details: dict[str, Any] = {}
@@ -176,6 +178,7 @@ class Scripted:
 
         async def objects() -> AsyncIterator[str]:
             self.followers.append(queue)
+            self.followed.set()
             try:
                 while (told := await queue.get()) is not None:
                     yield f"data: {json.dumps(told)}\n\n"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enginehouse.core.outcome import Outcome
+from enginehouse.core.outcome import Outcome, termination
 from enginehouse.wire import access_line
 from enginehouse.wire.access_line import (
     MAX_FORMS,
@@ -165,8 +165,8 @@ def test_one_key_has_the_same_eight_digits_whichever_header_it_came_in_and_none_
 @pytest.mark.parametrize("outcome", Outcome)
 def test_how_a_request_ended_is_told_by_the_table_of_outcomes(outcome: Outcome) -> None:
     line = json_line(outcome=outcome)
-    assert (line["outcome"], line["termination"]) == (outcome.value, outcome.termination)
-    assert f" {outcome.value} {outcome.termination} " in text_line(outcome=outcome)
+    assert (line["outcome"], line["termination"]) == (outcome.value, termination(outcome, 1, True))
+    assert f" {outcome.value} {termination(outcome, 1, True)} " in text_line(outcome=outcome)
 
 
 def test_several_requests_are_several_lines_in_order(lines: Lines) -> None:

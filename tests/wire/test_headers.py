@@ -20,8 +20,9 @@ def request_head(*headers: tuple[bytes, bytes]) -> RequestHead:
 
 def noted(head: RequestHead) -> dict[str, object]:
     """What a head knows, but for the lines themselves."""
-    names = set(RequestHead.__slots__) - {"headers", "_lines"}
-    return {name: getattr(head, name) for name in names}
+    hidden = {"headers", "lines", "unauthorized_lines"}
+    told = {name: getattr(head, name) for name in dir(head) if not name.startswith("_") and name not in hidden}
+    return {name: value for name, value in told.items() if not callable(value)}
 
 
 def names(lines: bytes) -> list[bytes]:

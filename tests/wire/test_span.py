@@ -42,7 +42,7 @@ STREAMED = Record(
     warm=0.75,
     reason="warm",
     key=b"Bearer " + SECRET.encode(),
-    overhead=0.0001,
+    overhead=0.0005,
     own=False,
     prompt=0,
     trace=Trace(
@@ -83,13 +83,14 @@ def test_a_streamed_chat_has_the_genai_attributes_under_their_new_and_their_old_
         "enginehouse.termination": "--",
         "enginehouse.attempts": 2,
         "enginehouse.queue_seconds": 0.125,
+        "enginehouse.overhead_seconds": 0.0005,
         "enginehouse.warm": 0.75,
     }
 
 
 def test_what_is_not_known_is_left_out() -> None:
     bare = STREAMED._replace(
-        first_byte=0.0, model="", service="", status=0, stream=False, usage=None, warm=-1.0, reason=""
+        first_byte=0.0, model="", service="", status=0, stream=False, usage=None, warm=-1.0, reason="", overhead=-1.0
     )._replace(outcome=Outcome.CLIENT_LEFT)
     assert name_of(bare) == "chat"
     assert attributes_of(bare, None) == {
@@ -101,7 +102,7 @@ def test_what_is_not_known_is_left_out() -> None:
         "error.type": "client_left",
         "enginehouse.request_id": "req-1",
         "enginehouse.outcome": "client_left",
-        "enginehouse.termination": "CD",
+        "enginehouse.termination": "CH",
         "enginehouse.attempts": 2,
         "enginehouse.queue_seconds": 0.125,
     }
@@ -125,6 +126,13 @@ def test_what_is_not_known_is_left_out() -> None:
 )
 def test_the_name_is_the_operation_and_the_model_never_a_path_that_clients_make_up(target: bytes, name: str) -> None:
     assert name_of(STREAMED._replace(target=target, model="m")) == name
+
+
+def test_a_question_whether_one_may_ask_is_no_operation_of_a_model() -> None:
+    asked = STREAMED._replace(method=b"OPTIONS", model="", usage=None, stream=False)
+    assert name_of(asked) == "OPTIONS"
+    assert not [name for name in attributes_of(asked, None) if name.startswith("gen_ai.")]
+    assert name_of(STREAMED._replace(method=b"GET", target=b"/v1/realtime?model=m", model="m")) == "realtime m"
 
 
 def test_the_provider_is_whose_api_is_spoken() -> None:
@@ -156,7 +164,6 @@ def test_an_attempt_says_who_how_it_ended_and_how_long_it_took_if_it_came_to_be_
     assert first == {
         "enginehouse.service": "engine-2",
         "enginehouse.outcome": "connect_failed",
-        "enginehouse.termination": "EC",
     }
     assert second["enginehouse.seconds"] == 2.375
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from enginehouse.core.outcome import Outcome, Phase, Retry, Who
+from enginehouse.core.outcome import AT_ANY_TIME, Outcome, Phase, Retry, Who
 from enginehouse.wire.errors import error_response
 
 HEAD = """# Errors
@@ -30,8 +30,8 @@ OUTCOMES = """
 
 Every request ends in exactly one of these. *Ended by* has two letters, as in access logs: who (`C` client, `E` engine,
 `R` router) and when (`R` while the request was read, `Q` while a service was chosen, `C` while connecting, `H` while
-waiting for the answer's head, `D` within the answer). *Tried again* happens before the first byte of an answer only.
-*Blames* counts against the service (`max_errors` in a row eject it).
+waiting for the answer's head, `D` within the answer); what may come at any time has several. *Tried again* happens
+before the first byte of an answer only. *Blames* counts against the service (`max_errors` in a row eject it).
 """
 
 STREAMS = """
@@ -87,9 +87,17 @@ def _row(outcome: Outcome) -> str:
         str(row.status) if row.status else "the engine's" if row.phase in (Phase.DONE, Phase.HEAD) else "sent already"
     )
     again = "" if row.retry is Retry.NO else row.retry.value
-    ended = f"`{outcome.termination}`" if row.who is not Who.NOBODY else ""
+    ended = "" if row.who is Who.NOBODY else " ".join(f"`{row.who.value}{phase.value}`" for phase in _phases(outcome))
     cells = [f"`{outcome.value}`", status, code, ended, again, "yes" if row.blames else "", " ".join(_says(outcome))]
     return "| " + " | ".join(cells) + " |"
+
+
+def _phases(outcome: Outcome) -> list[Phase]:
+    """When it may come (`core.outcome.termination`)."""
+    phase = outcome.row.phase
+    if outcome not in AT_ANY_TIME:
+        return [phase]
+    return [Phase.CHOICE, Phase.HEAD, *([phase] if phase is Phase.BODY else [])]
 
 
 def _says(outcome: Outcome) -> Iterator[str]:

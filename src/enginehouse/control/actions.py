@@ -19,6 +19,7 @@ from enginehouse.control.discovery import BUGS
 from enginehouse.control.guard import Guard
 from enginehouse.control.roster import Roster
 from enginehouse.core.record import DRAINING, RUNNING
+from enginehouse.wire.own_paths import DASHBOARD
 
 #: Bytes of an order; a name has 255 at most.
 MAX_ORDER: Final = 4096
@@ -44,7 +45,7 @@ class Actions:
 
     def routes(self) -> list[Route]:
         """For the app. None of them takes anything but POST."""
-        return [Route("/dashboard/actions/drain", self.drain, methods=["POST"])]
+        return [Route(DASHBOARD + "/actions/drain", self.drain, methods=["POST"])]
 
     async def drain(self, request: Request) -> Response:
         """`{"service": NAME, "undo": false}`: it gets no new requests and finishes those it has, or gets some again."""

@@ -7,6 +7,7 @@ rest stands in the shared memory. May not live here: a format (`exposition`).
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 
 from enginehouse import __version__
 from enginehouse.control.exposition import Samples
@@ -20,14 +21,23 @@ from enginehouse.core.shared import Shared
 
 
 class Gauges:
-    """Of one router."""
+    """Of one router. `spans()`: how many were traced, by what became of them; nothing where traces are off."""
 
-    def __init__(self, roster: Roster, views: Views, measured: Measured, publisher: Publisher, shared: Shared) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        views: Views,
+        measured: Measured,
+        publisher: Publisher,
+        shared: Shared,
+        spans: Callable[[], Mapping[str, int]],
+    ) -> None:
         self._roster = roster
         self._views = views
         self._measured = measured
         self._publisher = publisher
         self._shared = shared
+        self._spans = spans
 
     def samples(self) -> Samples:
         """All metrics. What has been shown stays, whatever happens to this process."""
@@ -57,6 +67,8 @@ class Gauges:
             found.setdefault("queue_length", {}).setdefault((model,), (0,))
         put("synced", (), int(self._roster.synced))
         put("workers", (), len(workers))
+        for result, count in self._spans().items():
+            put("spans_total", (result,), count)
         put("build_info", (__version__,), 1)
         pids = {"control": os.getpid(), **{f"worker-{worker}": self._measured.pid(worker) for worker in workers}}
         for process, pid in pids.items():

@@ -59,6 +59,17 @@ class Figures:
         else:
             self.matched_bytes += values[0]
 
+    def plus(self, other: Figures) -> None:
+        """Take those of other requests, too."""
+        self.requests += other.requests
+        self.errors += other.errors
+        for kind, count in other.tokens.items():
+            self.tokens[kind] += count
+        if other.first_bytes:
+            self.add("time_to_first_byte_seconds", (), other.first_bytes)
+        self.prompt_bytes += other.prompt_bytes
+        self.matched_bytes += other.matched_bytes
+
     @property
     def hit_share(self) -> float | None:
         """The part of the prompts that was thought to be in caches, 0 to 1; None where nobody looked."""
@@ -109,12 +120,12 @@ class Window:
                     continue  # most of them: nobody asked
                 new = values if old is None else tuple([max(0, a - b) for a, b in zip(values, old, strict=True)])
                 model, service = labels[:2]
-                for figures in (
-                    added.total,
-                    added.by_service.setdefault(service, Figures()),
-                    added.by_model.setdefault(model, Figures()),
-                ):
+                for key, found in ((service, added.by_service), (model, added.by_model)):
+                    if (figures := found.get(key)) is None:
+                        figures = found[key] = Figures()
                     figures.add(name, labels, new)
+        for figures in added.by_model.values():
+            added.total.plus(figures)
         return added
 
     def clear(self) -> None:

@@ -208,7 +208,7 @@ class Control:
 
     def gauges(self, views: Views) -> Gauges:
         """What `/metrics` tells."""
-        return Gauges(self.roster, views, self.measured, self.publisher, self._shared)
+        return Gauges(self.roster, views, self.measured, self.publisher, self._shared, self._spans)
 
     def changed(self) -> None:
         """Something of the roster changed: follow it, and tell the workers soon."""
@@ -227,6 +227,9 @@ class Control:
         from enginehouse.control.traces import Traces  # an extra, and slow to import
 
         self._traces = Traces(endpoint, headers)
+
+    def _spans(self) -> dict[str, int]:
+        return self._traces.results() if self._traces is not None else {}
 
     async def close(self) -> None:
         """End what goes on by itself; what was traced is still sent."""

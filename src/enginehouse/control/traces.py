@@ -95,6 +95,10 @@ class Traces:
             if len(self._spans) >= BATCH:
                 self._changed.notify()
 
+    def results(self) -> dict[str, int]:
+        """How many spans there were, by what became of them."""
+        return {"exported": self.exported, "failed": self.failed, "dropped": self.dropped}
+
     def close(self, timeout: float = CLOSE) -> None:
         """Send what waits, for at most `timeout` seconds. Blocks."""
         with self._changed:

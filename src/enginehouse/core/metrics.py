@@ -192,6 +192,13 @@ _TABLE: tuple[Metric, ...] = (
         (),
         "Lines of the access log that came faster than they were written, and are lost.",
     ),
+    Metric(
+        "spans_total",
+        "counter",
+        ("result",),
+        "Spans of requests that an OpenTelemetry collector took (exported) or did not take (failed), and those that "
+        "there was no room for (dropped).",
+    ),
     Metric("build_info", "gauge", ("version",), "Always 1; the version that runs."),
 )
 

@@ -121,7 +121,7 @@ class Outcome(enum.Enum):
     row: Row
     """This outcome's line of the table."""
     termination: str
-    """Two letters: who ended it, in which phase ("--" for a whole answer)."""
+    """Two letters: who ended it, in which phase ("--" for a whole answer). Of a request see `termination()`."""
 
 
 TABLE: dict[Outcome, Row] = {
@@ -148,7 +148,7 @@ TABLE: dict[Outcome, Row] = {
     Outcome.QUEUE_TIMEOUT: Row(503, BUSY, "server_is_overloaded", _R, Phase.CHOICE, retry_after=5),
     Outcome.BODIES_FULL: Row(503, BUSY, "server_is_overloaded", _R, Phase.REQUEST, retry_after=1),
     Outcome.CONNECTIONS_FULL: Row(503, BUSY, "server_is_overloaded", _R, Phase.REQUEST, retry_after=1),
-    Outcome.STOPPING: Row(503, BUSY, "server_is_overloaded", _R, Phase.REQUEST, retry_after=1),
+    Outcome.STOPPING: Row(503, BUSY, "server_is_overloaded", _R, Phase.CHOICE, retry_after=1),
     Outcome.CONNECT_FAILED: Row(502, SERVER, "bad_gateway", _E, Phase.CONNECT, Retry.ELSEWHERE, blames=True),
     Outcome.CONNECT_TIMEOUT: Row(504, SERVER, "gateway_timeout", _E, Phase.CONNECT, Retry.ELSEWHERE, blames=True),
     Outcome.BROKE_BEFORE_HEAD: Row(502, SERVER, "bad_gateway", _E, Phase.HEAD, Retry.FRESH, blames=True),
@@ -169,3 +169,17 @@ TABLE: dict[Outcome, Row] = {
 for _outcome, _row in TABLE.items():
     _outcome.row = _row
     _outcome.termination = _row.who.value + _row.phase.value
+
+#: What may come at any time; the table has the phase in which it comes last.
+AT_ANY_TIME = frozenset((Outcome.CLIENT_LEFT, Outcome.STOPPING, Outcome.BUG))
+
+
+def termination(outcome: Outcome, attempts: int, answering: bool) -> str:
+    """Two letters of a request that is over: who ended it, and in which phase.
+
+    `attempts` were made at services until then; `answering`: a part of an answer had come.
+    """
+    if outcome not in AT_ANY_TIME:
+        return outcome.termination
+    phase = Phase.BODY if answering else Phase.HEAD if attempts else Phase.CHOICE
+    return outcome.row.who.value + phase.value

@@ -249,7 +249,7 @@ class Driver:
         else:
             self._leave_line()
             self._let_go()
-            if outcome is not Outcome.BUG:  # of which the client's connection tells
+            if outcome is not Outcome.BUG or self.reply.begun:  # else the client's connection tells of it
                 self._log(outcome, self.reply.status)
 
     def _pass_on(self, outcome: Outcome) -> None:

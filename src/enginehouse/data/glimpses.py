@@ -23,6 +23,7 @@ from enginehouse.core.glimpse import (
     Glimpse,
     UnderWay,
 )
+from enginehouse.core.outcome import termination
 from enginehouse.core.shared import Shared
 from enginehouse.wire.access_line import REASON, Record
 
@@ -101,7 +102,7 @@ def _ended(entry: Entry) -> Ended:
         told.service,
         told.status,
         outcome.value,
-        outcome.termination,
+        termination(outcome, told.attempts, told.first_byte > 0),
         told.ended - told.begun,
         told.first_byte - told.begun if told.first_byte else None,
         usage.prompt if usage is not None else None,

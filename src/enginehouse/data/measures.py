@@ -10,6 +10,7 @@ are bounded: services are the fleet's, and a model that the house never had is `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -226,9 +227,11 @@ class Plain(Part):
 
 
 class Measures:
-    """All of one worker. A taker of `ended`."""
+    """All of one worker, number `index`. A taker of `ended`."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, max_pairs: int = MAX_PAIRS, max_told: int = MAX_TOLD) -> None:
+        self._max_pairs = max_pairs
+        self._max_told = max_told
         self.plain = Plain()
         self.lag = Lone("loop_lag_seconds", (str(index),))
         self._overhead = Lone("overhead_seconds", ())
@@ -283,9 +286,7 @@ class Measures:
         found = self._pairs.get((model, service))
         if found is not None:
             return found
-        if (model and model not in self._known) or len(self._pairs) >= MAX_PAIRS:
-            if len(self._pairs) >= MAX_PAIRS:
-                self._drop_gone(0.0)
+        if (model and model not in self._known) or len(self._pairs) >= self._max_pairs:
             model = OTHER
             found = self._pairs.get((model, service))
             if found is not None:
@@ -315,14 +316,13 @@ class Measures:
             _note(served, not service or service in services, now)
         for service, tries in self._tries.items():
             _note(tries, service in services, now)
-        self._drop_gone(now - KEEP)
+        self._drop_gone(now - KEEP if len(self._pairs) < self._max_pairs else math.inf)
 
     def _drop_gone(self, before: float) -> None:
-        """Forget what has been gone since `before`, 0.0: for however short a time."""
-        limit = before or float("inf")
-        for pair in [pair for pair, served in self._pairs.items() if 0.0 < served.gone <= limit]:
+        """Forget what has been gone since `before`, or for longer."""
+        for pair in [pair for pair, served in self._pairs.items() if 0.0 < served.gone <= before]:
             del self._pairs[pair]
-        for service in [service for service, tries in self._tries.items() if 0.0 < tries.gone <= limit]:
+        for service in [service for service, tries in self._tries.items() if 0.0 < tries.gone <= before]:
             del self._tries[service]
         models = {model for model, _ in self._pairs}
         for model in [model for model in self._queues if model not in models]:
@@ -342,7 +342,7 @@ class Measures:
         size = 0
         if not self._untold:
             self._untold = [part for part in self._parts() if part.version() != part.told]
-        while self._untold and size < MAX_TOLD:
+        while self._untold and size < self._max_told:
             part = self._untold.pop()
             part.told = part.version()
             series = part.series()

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from enginehouse.core.outcome import Outcome
+from enginehouse.core.outcome import Outcome, termination
 from enginehouse.wire.trace_context import Trace
 from enginehouse.wire.usage import Usage
 
@@ -32,6 +32,8 @@ MAX_PATH: Final = 256
 #: No line is longer, in bytes: the names above with every character escaped in its longest form. Pipes take this much
 #: at once or not at all (PIPE_BUF on Linux), so that the lines of several workers never mix.
 MAX_LINE: Final = 4096
+_ANSWERED: Final = Outcome.ANSWERED
+_DONE: Final = Outcome.ANSWERED.termination
 #: Forms remembered of each kind of name; names longer than a path may be are worked out every time.
 MAX_FORMS: Final = 1024
 
@@ -167,7 +169,7 @@ class JsonLines:
                     names[service],
                     status,
                     outcome,
-                    outcome.termination,
+                    _DONE if outcome is _ANSWERED else termination(outcome, attempts, first_byte > 0),
                     attempts,
                     int(queued * 10000) / 10 if queued else 0.0,
                     int((first_byte - begun) * 10000) / 10 if first_byte else None,
@@ -211,11 +213,12 @@ class TextLines:
         begun, ended, first_byte, queued, id, client, method, target, model, service = entry[:10]
         status, outcome, attempts, bytes_in, bytes_out, stream, usage, warm, _, key = entry[10:20]
         names = self._names
+        ended_by = termination(outcome, attempts, first_byte > 0)
         first = f"{(first_byte - begun) * 1000:.1f}ms" if first_byte else "-"
         return (
             f"{self._times[int((ended + offset) * 1000)]} {status:03d} {(ended - begun) * 1000:9.1f}ms"
             f" {names[method]} {self._paths[target]} model={names[model]} service={names[service]}"
-            f" {outcome.value} {outcome.termination} attempts={attempts} queue={queued * 1000:.1f}ms first={first}"
+            f" {outcome.value} {ended_by} attempts={attempts} queue={queued * 1000:.1f}ms first={first}"
             f" in={bytes_in} out={bytes_out}{' stream' if stream else ''}{_tokens(usage, warm)}"
             f" client={names[client]}{f' key={self._keys[key]}' if key else ''} id={text_name(id)}\n"
         )

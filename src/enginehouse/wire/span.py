@@ -9,13 +9,15 @@ of 1.27 which most dashboards still read; HTTP and errors: 1.37. Nothing of a pr
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from types import GenericAlias
+from typing import Any, Final, NamedTuple, get_type_hints
 
 import msgspec
 
-from enginehouse.core.outcome import Outcome
+from enginehouse.core.outcome import Outcome, termination
 from enginehouse.wire.access_line import MAX_NAME, Entry, Record, path_of
 from enginehouse.wire.trace_context import Try
+from enginehouse.wire.usage import Usage
 
 Attributes = dict[str, str | int | float | bool]
 #: The event of an attempt that is over.
@@ -24,6 +26,7 @@ ATTEMPT: Final = "enginehouse.attempt"
 _CHAT: Final = "chat"
 _TEXT: Final = "text_completion"
 _EMBEDDINGS: Final = "embeddings"
+_REALTIME: Final = "/realtime"
 #: Where none of OpenTelemetry's own words fits, the last part of the path says it.
 _OTHERS: Final = (
     "/rerank",
@@ -35,7 +38,7 @@ _OTHERS: Final = (
     "/tokenize",
     "/detokenize",
     "/moderations",
-    "/realtime",
+    _REALTIME,
     "/audio/transcriptions",
     "/audio/translations",
     "/audio/speech",
@@ -70,13 +73,11 @@ class Batch(NamedTuple):
     entries: list[Entry]
 
 
-class _Records(NamedTuple):
-    dropped: int
-    entries: list[Record]
-
-
+# The types of an entry; those of `Usage`, which may be compiled, cannot be read while the program runs.
+_TYPES: Final = get_type_hints(Record) | {"usage": tuple[int, int, int | None] | None}
+_ENTRIES: Final[Any] = GenericAlias(list, (GenericAlias(tuple, tuple(_TYPES.values())),))
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(_Records)
+_DECODER: Final[Any] = msgspec.msgpack.Decoder(GenericAlias(tuple, (int, _ENTRIES)))
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -86,7 +87,9 @@ def encode_batch(batch: Batch) -> bytes:
 
 def decode_batch(data: bytes) -> tuple[int, list[Record]]:
     """(how many were dropped, the requests). Raises `msgspec.DecodeError` for what is no batch."""
-    return _DECODER.decode(data)
+    dropped, entries = _DECODER.decode(data)
+    records = [Record(*entry) for entry in entries]
+    return dropped, [told._replace(usage=Usage(*told.usage)) if told.usage is not None else told for told in records]
 
 
 def name_of(record: Record) -> str:
@@ -121,9 +124,11 @@ def attributes_of(record: Record, address: tuple[str, int] | None) -> Attributes
     if record.reason:
         found["enginehouse.reason"] = record.reason
     found["enginehouse.outcome"] = record.outcome.value
-    found["enginehouse.termination"] = record.outcome.termination
+    found["enginehouse.termination"] = termination(record.outcome, record.attempts, record.first_byte > 0)
     found["enginehouse.attempts"] = record.attempts
     found["enginehouse.queue_seconds"] = record.queued
+    if record.overhead >= 0:
+        found["enginehouse.overhead_seconds"] = record.overhead
     if record.warm >= 0:
         found["enginehouse.warm"] = record.warm
     return found
@@ -164,7 +169,6 @@ def attributes_of_try(attempt: Try) -> Attributes:
     found: Attributes = {
         "enginehouse.service": attempt.service,
         "enginehouse.outcome": attempt.outcome.value,
-        "enginehouse.termination": attempt.outcome.termination,
     }
     if attempt.sent:
         found["enginehouse.seconds"] = attempt.ended - attempt.sent
@@ -172,7 +176,9 @@ def attributes_of_try(attempt: Try) -> Attributes:
 
 
 def _operation(record: Record) -> str:
-    return _OPERATIONS.get(_path(record), "")
+    path = _path(record)
+    generates = record.method == b"POST" or path == _REALTIME  # a browser asks with OPTIONS whether it may ask
+    return _OPERATIONS.get(path, "") if generates else ""
 
 
 def _path(record: Record) -> str:

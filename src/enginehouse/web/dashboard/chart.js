@@ -4,6 +4,8 @@
 import { attribute, h, svg, text } from "./dom.js";
 
 const HEIGHT = 100;
+/** Room above the highest value, where the scale is written. */
+const HEADROOM = 1.15;
 
 /** The next round number, so that a line uses most of the room it has. */
 export function roundUp(value) {
@@ -98,7 +100,7 @@ export class Chart {
 
   /** Draw what the series hold now. */
   update() {
-    const top = roundUp(Math.max(highest(this.lines), this.least));
+    const top = roundUp(Math.max(highest(this.lines) * HEADROOM, this.least));
     const length = this.lines[0].series.length;
     this.lines.forEach(({ series }, index) => attribute(this.paths[index], "d", line(series, top)));
     attribute(this.area, "d", area(this.lines[0].series, top));

@@ -55,7 +55,7 @@ export function serviceColumns(store) {
       fill: (state, row) => state.update(row.state),
     },
     { name: "service", title: "Service", sort: (row) => row.name, ...link((row) => [serviceHash(row.name), row.name]) },
-    { name: "serves", title: "Models", text: (row) => row.models.join(", ") || NONE },
+    { name: "serves", title: "Models", long: true, text: (row) => row.models.join(", ") || NONE },
     {
       name: "load",
       title: "In flight",
@@ -80,7 +80,7 @@ export function serviceColumns(store) {
     ttft("p50"),
     ttft("p90"),
     { name: "errors", title: "Failed", hint: "Requests that failed there, ever", text: (row) => count(row.errors), sort: (row) => row.errors, down: true },
-    { name: "reason", title: "Why", text: (row) => row.reason || "" },
+    { name: "reason", title: "Why", long: true, text: (row) => row.reason || "" },
   ];
 }
 

@@ -24,6 +24,7 @@ export function short(value) {
 /** Seconds: "230 ms", "2.41 s", "1 m 20 s", "3 h 5 m", "4 d". */
 export function seconds(value) {
   if (absent(value)) return NONE;
+  if (value === 0) return "0 ms";
   if (value < 0.0995) return (value * 1000).toFixed(value < 0.00995 ? 1 : 0) + " ms";
   if (value < 0.9995) return Math.round(value * 1000) + " ms";
   if (value < 9.995) return value.toFixed(2) + " s";

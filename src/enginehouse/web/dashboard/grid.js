@@ -12,7 +12,8 @@ let tables = 0;
 
 export class Grid {
   /**
-   * `columns`: `{name, title, text(row) | make(cell) → parts, fill(parts, row), sort(row)?, down?}`. `key(row)` names a
+   * `columns`: `{name, title, text(row), long? | make(cell) → parts, fill(parts, row), sort(row)?, down?}`; `long` texts
+   * may be cut off, and are whole in a tooltip. `key(row)` names a
    * row for good, `open(row)` is where it leads (a hash, "" for nowhere), `order`: the column sorted by at first.
    */
   constructor(label, kind, columns, { key, open = () => "", order = null, empty = "Nothing here." }) {
@@ -23,6 +24,7 @@ export class Grid {
     this.rows = [];
     this.active = null;
     this.drawn = new Map();
+    this.turn = 0;
     this.spare = [];
     this.body = h("div.rows", { role: "rowgroup" });
     this.nothing = h("p.empty", { hidden: true }, empty);
@@ -80,7 +82,7 @@ export class Grid {
     const at = this.rows.findIndex((row) => this.key(row) === this.active);
     if (event.key in steps && this.rows.length && event.target === this.table) {
       event.preventDefault();
-      const place = at < 0 ? 0 : Math.max(0, Math.min(this.rows.length - 1, at + steps[event.key]));
+      const place = Math.max(0, Math.min(this.rows.length - 1, at + steps[event.key]));
       this.active = this.key(this.rows[place]);
       this.#reveal(place);
       this.draw();
@@ -107,6 +109,7 @@ export class Grid {
       attribute(this.heads[index], "aria-sort", name === this.order ? (this.down ? "descending" : "ascending") : null);
     });
     attribute(this.table, "aria-rowcount", this.rows.length + 1);
+    this.turn += 1;
     shown(this.nothing, this.rows.length === 0);
     shown(this.table, this.rows.length > 0);
     this.draw();
@@ -150,9 +153,16 @@ export class Grid {
       attribute(node, "aria-rowindex", place + 2);
     }
     node.classList.toggle("active", key === this.active);
+    if (row.turn === this.turn && row.key === key) return; // only scrolled: it shows what it should
+    Object.assign(row, { turn: this.turn, key });
     this.columns.forEach((column, index) => {
-      if (column.text) text(parts[index], column.text(this.rows[place]));
-      else column.fill(parts[index], this.rows[place]);
+      if (!column.text) {
+        column.fill(parts[index], this.rows[place]);
+        return;
+      }
+      const value = column.text(this.rows[place]);
+      text(parts[index], value);
+      if (column.long) attribute(parts[index], "title", value || null);
     });
   }
 

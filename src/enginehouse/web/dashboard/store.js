@@ -74,7 +74,8 @@ export class Store {
     this.totals = totals;
     this.#services(services, told.full, told.gone ?? []);
     this.#models(models);
-    this.underWay = underWay;
+    // Clients may send their own ids, and the same one twice.
+    this.underWay = underWay.map((row, place) => ({ ...row, key: `${row.id} ${place}` }));
     this.recent = newest(this.recent, recent, MOST_RECENT);
     this.events = newest(this.events, events, MOST_EVENTS);
     note(this.history, totals, { failing });
@@ -121,15 +122,16 @@ export class Store {
 }
 
 /** New ones before those known, each once, so many of them. */
-function newest(known, fresh, most) {
+export function newest(known, fresh, most) {
   if (!fresh.length) return known;
-  const ids = new Set(known.map((row) => row.id));
-  return [...fresh.filter((row) => !ids.has(row.id)).reverse(), ...known].slice(0, most);
+  const keys = new Set(known.map((row) => row.key));
+  const added = fresh.map((row) => ({ ...row, key: `${row.id} ${row.service} ${row.ms} ${row.ttft_ms}` }));
+  return [...added.filter((row) => !keys.has(row.key) && keys.add(row.key)).reverse(), ...known].slice(0, most);
 }
 
 export const byName = (one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0);
 
-const ORDER = ["down", "ejected", "trial", "unknown", "returning", "withdrawn", "draining", "drained", "up"];
+const ORDER = ["down", "ejected", "trial", "unknown", "withdrawn", "drained", "draining", "returning", "up"];
 
 /** Where a state stands in a list: what needs a person comes first. */
 export function rank(state) {

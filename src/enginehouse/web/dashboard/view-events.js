@@ -5,14 +5,11 @@ import { clock, moment } from "./format.js";
 import { Grid } from "./grid.js";
 import { serviceHash } from "./words.js";
 
-const GOOD = new Set(["joined", "up", "returned", "synced", "resumed"]);
-const BAD = new Set(["down", "ejected", "lost"]);
+const GOOD = new Set(["joined", "up", "returned", "synced", "resumed", "source_back", "found"]);
+const BAD = new Set(["down", "ejected", "source_lost", "rejected", "missing", "engine_restarted", "worker_restarted"]);
 const SIGNS = { good: "●", bad: "■", "": "○" };
 
-export const tone = (kind) => {
-  const last = String(kind).split(/[ ._]/).pop();
-  return GOOD.has(last) ? "good" : BAD.has(last) ? "bad" : "";
-};
+const tone = (kind) => (GOOD.has(kind) ? "good" : BAD.has(kind) ? "bad" : "");
 
 /** A table of events, for this view and for a service's. */
 export function eventsGrid(empty) {
@@ -41,9 +38,9 @@ export function eventsGrid(empty) {
       },
     },
     { name: "service", title: "Who", text: (row) => row.service || "the router" },
-    { name: "reason", title: "Why", text: (row) => row.reason || "" },
+    { name: "reason", title: "Why", long: true, text: (row) => row.reason || "" },
   ];
-  return new Grid("Events", "events", columns, { key: (row) => row.id, open: (row) => (row.service ? serviceHash(row.service) : ""), empty });
+  return new Grid("Events", "events", columns, { key: (row) => row.key, open: (row) => (row.service ? serviceHash(row.service) : ""), empty });
 }
 
 export function eventsView(store) {

@@ -18,7 +18,7 @@ const POLICIES = {
 
 export function modelView(store, { wanted: id }) {
   const how = h("p.why");
-  const chartsPart = h("div.charts");
+  const chartsPart = h("div.charts.four");
   const grid = new Grid("Services of this model", "services", serviceColumns(store), { key: (row) => row.name, open: (row) => serviceHash(row.name), order: "state" });
   const gone = h("p.card.empty", { hidden: true }, "No service offers this model now. ", h("a", { href: "#/" }, "All models"));
   const known = h("div.stack", {}, how, chartsPart, h("section", {}, h("h2", {}, "Served by"), grid.root));

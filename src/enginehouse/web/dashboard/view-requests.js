@@ -6,16 +6,16 @@ import { clock, count, many, milliseconds, seconds } from "./format.js";
 import { Grid } from "./grid.js";
 import { serviceHash, terminationInWords } from "./words.js";
 
-const PHASES = { queued: "waits", waiting: "waits", connect: "connecting", sent: "reads the prompt", head: "reads the prompt", streaming: "streams", relay: "streams", body: "answers" };
+const PHASES = { waiting: "waits for a service", connecting: "connects", sent: "with the engine", answering: "is being answered" };
 
 export function requestsView(store) {
   const change = () => update();
   const filter = h("input", { type: "search", placeholder: "Filter by id, model, service, reason ( / )", "aria-label": "Filter requests", oninput: change });
   const kind = h("select", { "aria-label": "Which requests", onchange: change }, ...[["", "all"], ["failed", "failed"], ["slow", "slower than 1 s to the first byte"]].map(([value, title]) => h("option", { value }, title)));
   const hold = h("button", { type: "button", "aria-pressed": "false", onclick: holding }, "Hold still");
-  const under = new Grid("Requests under way", "under", underWay(), { key: (row) => row.id, open: (row) => (named(row.service) ? serviceHash(row.service) : ""), order: "seconds", empty: "Nothing is under way." });
+  const under = new Grid("Requests under way", "under", underWay(), { key: (row) => row.key, open: (row) => (named(row.service) ? serviceHash(row.service) : ""), order: "seconds", empty: "Nothing is under way." });
   under.down = true;
-  const ended = new Grid("Requests that have ended", "ended", endedColumns(), { key: (row) => row.id, open: (row) => (named(row.service) ? serviceHash(row.service) : ""), empty: "No request has ended since this page was opened, or none that matches." });
+  const ended = new Grid("Requests that have ended", "ended", endedColumns(), { key: (row) => row.key, open: (row) => (named(row.service) ? serviceHash(row.service) : ""), empty: "No request has ended since this page was opened, or none that matches." });
   const running = h("h2", {}, "Under way");
   const over = h("h2", {}, "Ended");
   const root = h("div.stack", {}, h("div.bar", {}, h("h1", {}, "Requests"), kind, filter, hold), h("section", {}, running, under.root), h("section", {}, over, ended.root));
@@ -66,7 +66,7 @@ function underWay() {
     { name: "model", title: "Model", text: (row) => row.model || "–", sort: (row) => row.model },
     { name: "service", title: "Service", text: (row) => row.service || "–", sort: (row) => row.service },
     { name: "stream", title: "Kind", text: (row) => (row.stream ? "stream" : "whole") },
-    { name: "id", title: "Id", text: (row) => row.id },
+    { name: "id", title: "Id", long: true, text: (row) => row.id },
   ];
 }
 
@@ -79,7 +79,7 @@ export function endedColumns() {
       make: (cell) => cell,
       fill(cell, row) {
         const bad = failed(row);
-        text(cell, `${row.status || "–"} ${bad ? String(row.outcome ?? "").replaceAll("_", " ").toLowerCase() : "ok"}`);
+        text(cell, `${row.status || "–"} ${bad ? String(row.outcome ?? "").replaceAll("_", " ") : "ok"}`);
         attribute(cell, "data-tone", bad ? "bad" : "good");
         attribute(cell, "title", terminationInWords(row.termination));
       },

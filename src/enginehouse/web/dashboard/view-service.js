@@ -6,30 +6,34 @@ import { attribute, fill, h, shown, text } from "./dom.js";
 import { BASE } from "./feed.js";
 import { NONE, clock, count, moment, seconds, share, short } from "./format.js";
 import { endedColumns } from "./view-requests.js";
+import { newest } from "./store.js";
 import { eventsGrid } from "./view-events.js";
 import { Grid } from "./grid.js";
 import { Load, State, modelHash } from "./words.js";
 
 /** Milliseconds between two questions for the details. */
 const EVERY = 2000;
+/** Requests and events of it that are shown. */
+const SHOWN = 20;
 
 export function serviceView(store, { actions, wanted: name }) {
   const state = new State();
   const load = new Load();
   const why = h("p.why");
   const told = h("p.told", { role: "status" });
-  const drain = h("button", { type: "button", hidden: true, onclick: () => order(actions, name, store, told) }, "Drain");
+  const drain = h("button", { type: "button", hidden: true, onclick: () => order(actions, name, store, told).then(() => details.ask()) }, "Drain");
   const facts = h("dl.facts");
   const chartsPart = h("div.charts.three");
   const details = new Details(name, actions);
   const events = eventsGrid("Nothing has happened to it that is still remembered.");
-  const ended = new Grid("Its last requests", "ended", endedColumns(), { key: (row) => row.id, empty: "None has ended since this page was opened." });
+  const ended = new Grid("Its last requests", "ended", endedColumns(), { key: (row) => row.key, empty: "None has ended while somebody watched." });
   const gone = h("p.card.empty", { hidden: true }, "The house has no service of this name now. ", h("a", { href: "#/" }, "All services"));
   const known = h("div.stack", {}, chartsPart, h("div.two", {}, h("section.card", {}, h("h2", {}, "What it is"), facts), details.root), h("section", {}, h("h2", {}, "Its last requests"), ended.root), h("section", {}, h("h2", {}, "What happened to it"), events.root), details.logs);
   const head = h("div.bar", {}, h("p.path", {}, h("a", { href: "#/" }, "Fleet"), " / "), h("h1", {}, name), state.root, load.root, drain);
   const root = h("div.stack", {}, head, why, told, gone, known);
   let charts = [];
   let drawnFrom = null;
+  details.ask();
 
   function update() {
     const row = store.services.get(name);
@@ -50,9 +54,8 @@ export function serviceView(store, { actions, wanted: name }) {
     attribute(why, "data-tone", row.reason && row.state !== "up" ? "bad" : null);
     text(drain, isDraining(row) ? "Take it back" : "Drain");
     fill(facts, JSON.stringify(factsOf(row)), () => factsOf(row).flatMap(([title, value, hash]) => [h("dt", {}, title), h("dd", {}, hash ? h("a", { href: hash }, value) : value)]));
-    ended.set(store.recent.filter((each) => each.service === name), false);
-    events.set(store.events.filter((each) => each.service === name).slice(0, 100), false);
-    details.update();
+    ended.set(newest(store.recent.filter((each) => each.service === name), details.recent, SHOWN), false);
+    events.set(store.events.filter((each) => each.service === name).slice(0, SHOWN), false);
   }
 
   return {
@@ -67,7 +70,7 @@ export function serviceView(store, { actions, wanted: name }) {
   };
 }
 
-const isDraining = (row) => ["withdrawn", "draining", "drained"].includes(row.state);
+const isDraining = (row) => ["draining", "drained"].includes(row.state);
 
 async function order(actions, name, store, told) {
   const undo = isDraining(store.services.get(name));
@@ -109,34 +112,34 @@ class Details {
     this.probes = h("ol.probes");
     this.sitter = h("dl.facts");
     this.root = h("section.card", {}, h("h2", {}, "Probes"), this.probes, h("h2", {}, "Babysitter"), this.sitter);
-    this.asked = -EVERY;
-    this.asking = null;
+    this.asking = new AbortController();
+    /** Its last requests, the oldest first, those from before this page was opened included. */
+    this.recent = [];
   }
 
   close() {
-    this.asking?.abort();
+    clearTimeout(this.timer);
+    this.asking.abort();
   }
 
-  update() {
-    if (this.asking || performance.now() - this.asked < EVERY) return;
-    this.asked = performance.now();
-    this.#ask();
-  }
-
-  async #ask() {
-    this.asking = new AbortController();
+  /** Ask now, and again and again from then on. */
+  async ask() {
+    clearTimeout(this.timer);
+    let told = null;
     try {
       const signal = AbortSignal.any([this.asking.signal, AbortSignal.timeout(10000)]);
       const response = await fetch(this.url, { headers: this.actions.headers, signal });
-      if (response.ok) this.#show(await response.json());
+      if (response.ok) told = await response.json();
     } catch {
       // It is asked again soon; that the router is gone is said at the top of the page.
-    } finally {
-      this.asking = null;
     }
+    if (told) this.#show(told);
+    clearTimeout(this.timer);
+    if (!this.asking.signal.aborted) this.timer = setTimeout(() => this.ask(), EVERY);
   }
 
   #show(told) {
+    this.recent = [...(told.recent ?? [])].reverse();
     const probes = told.probes ?? [];
     fill(this.probes, JSON.stringify(probes), () => (probes.length ? probes.map(probe) : [h("li.soft", {}, "None yet.")]));
     const sitter = told.babysitter;
@@ -159,5 +162,5 @@ function probe(each) {
 
 function facts(told) {
   const plain = Object.entries(told).filter(([, value]) => value !== null && typeof value !== "object" && value !== "");
-  return plain.flatMap(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, String(value))]);
+  return plain.flatMap(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, name === "uptime" ? seconds(value) : String(value))]);
 }

@@ -8,12 +8,12 @@ const STATES = {
   up: ["●", "up", "takes requests"],
   down: ["■", "down", "probes fail: it gets no requests"],
   ejected: ["▲", "ejected", "too many of its requests failed: it gets none for a while"],
-  trial: ["△", "on trial", "one request at a time, to see how it does"],
-  returning: ["◔", "returning", "it was away: it gets a growing part of its requests"],
+  trial: ["△", "on trial", "it was ejected; how its next request ends decides"],
+  returning: ["◑", "returning", "it takes requests again: a growing part of them"],
   unknown: ["○", "unknown", "it was not probed yet"],
-  withdrawn: ["◐", "draining", "it gets no new requests; running ones finish"],
+  withdrawn: ["◌", "withdrawn", "it is registered as one that takes no requests"],
+  drained: ["◔", "drained", "it gets no requests and has none left: it may be stopped"],
   draining: ["◐", "draining", "it gets no new requests; running ones finish"],
-  drained: ["◌", "drained", "nothing is in flight: it may be stopped"],
 };
 
 export const stateName = (state) => (STATES[state] ?? STATES.unknown)[1];
@@ -40,7 +40,7 @@ export class Load {
   constructor() {
     this.bar = h("i", { "aria-hidden": "true" });
     this.word = h("span");
-    this.root = h("span.load", {}, h("b", { "aria-hidden": "true" }, this.bar), this.word);
+    this.root = h("span.gauge", {}, h("b", { "aria-hidden": "true" }, this.bar), this.word);
   }
 
   update(inFlight, capacity, most = 0) {
