@@ -63,6 +63,8 @@ def test_a_worker_that_was_killed_leaves_its_counts_and_its_successor_adds_to_th
     sums.add(report(requests(3), epoch=2))
     sums.add(report(requests(5), epoch=2))
     assert total(sums) == 105
+    sums.add(report(requests(50), epoch=3))
+    assert total(sums) == 155, "also where the successor has more to tell at once"
 
 
 def test_counts_of_one_worker_that_begin_anew_are_added() -> None:

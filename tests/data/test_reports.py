@@ -62,3 +62,15 @@ def test_a_busy_worker_reports_the_more_seldom_the_more_there_is_to_tell(service
 
 def test_a_worker_without_requests_reports_how_it_is_once_and_is_silent_then() -> None:
     assert reports_in_ten_seconds(2, busy=False) == 1
+
+
+def test_a_control_that_is_met_anew_is_told_everything_measured_and_how_the_worker_is() -> None:
+    worker = Worker(RouterConfig(), Shared(memoryview(mmap.mmap(-1, SIZE))), 0, "/nonexistent/api")
+    worker.measures.tries("a").answered += 1
+    first, second = worker.reports.make(), worker.reports.make()
+    assert ("attempts_total", ("a", "answered"), (1,)) in first.measures
+    assert second.measures == ()
+    worker.reports.meet(ControlLink(worker))
+    again = worker.reports.make()
+    assert set(again.measures) == set(first.measures)
+    assert {name for name, _, _ in again.gauges} == {"connections", "idle_engine_connections"}
