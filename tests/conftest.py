@@ -6,6 +6,7 @@ part of the house (those stand beside the tests of that part).
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ pytest_plugins = ["tests.leftovers", "tests.e2e.engines"]
 # A loaded machine is no reason to fail an example; in CI, where a change is judged, chance is none either.
 hypothesis.settings.register_profile("house", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 hypothesis.settings.load_profile("house")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and with them all programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
