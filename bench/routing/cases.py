@@ -24,7 +24,7 @@ _COMPARED = {"conversation": _CLOSER, "agents": _LOOKING, "hot": _LOOKING, "chat
 #: Of these some with one seed only: agents wait for each answer, and with these routers that takes minutes.
 _SLOW = {"agents": ("sglang-router", "vllm-router-tuned")}
 #: And with one seed: everybody once.
-_ONCE = {"conversation-raw": _EVERYBODY, "code": _SOME}
+_ONCE = {"conversation-raw": _EVERYBODY}
 
 
 class Case(NamedTuple):
@@ -47,24 +47,28 @@ class Case(NamedTuple):
     requests: int = 0
     """0: the usual number."""
 
+    @property
+    def matches(self) -> int:
+        """How many there are."""
+        return len(self.seeds) * len(self.contestants) - (len(self.seeds) - 1) * len(self.once)
+
 
 def whole() -> list[Case]:
-    """Everything, within two hours."""
-    cases = [_at_knee(load, SEEDS) for load in _COMPARED]
-    cases += [_at_knee(load, ONE) for load in _ONCE]
-    cases += [
+    """Everything, within two hours; what matters most comes first."""
+    compared = [_at_knee(load, SEEDS) for load in _COMPARED]
+    once = [_at_knee(load, ONE) for load in _ONCE]
+    sweep = [
         Case(f"conversation x{rate:g}", "conversation", rate, _SOME[:-1], ONE)
         for rate in LOADS["conversation"].rates
         if rate != LOADS["conversation"].knee
     ]
-    return [*cases, workers(2, SEEDS), *troubles()]
+    return [*compared, workers(2, SEEDS), *once, *troubles(), *sweep]
 
 
 def quick() -> list[Case]:
-    """What is compared, with one seed; beside the conversations those only whose defaults look at prompts."""
-    cases = [_at_knee(load, ONE) for load in _COMPARED]
-    fewer = tuple(name for name in _SOME if name != "nginx")
-    return [cases[0], *(case._replace(contestants=fewer) for case in cases[1:])]
+    """What is compared, with one seed, without those that take minutes."""
+    found = [_at_knee(load, ONE) for load in _COMPARED]
+    return [case._replace(contestants=tuple(n for n in case.contestants if n not in case.once)) for case in found]
 
 
 def workers(count: int, seeds: tuple[int, ...]) -> Case:
@@ -76,7 +80,7 @@ def workers(count: int, seeds: tuple[int, ...]) -> Case:
 def troubles() -> list[Case]:
     """An engine dies and comes back, or is slow for a while: below the knee, and in slower time, as routers notice such
     things by real clocks."""
-    usual = Case("", "conversation", LOADS["conversation"].rates[0], _SOME, ONE, time_scale=4.0)
+    usual = Case("", "conversation", LOADS["conversation"].rates[0], _SOME, ONE, time_scale=6.0)
     return [
         usual._replace(name="an engine is killed, and comes back", trouble="killed"),
         usual._replace(name="an engine is three times as slow", trouble="slowed", factor=3.0),
@@ -87,10 +91,8 @@ def _at_knee(load: str, seeds: tuple[int, ...]) -> Case:
     return Case(load, load, LOADS[load].knee, (_COMPARED | _ONCE)[load], seeds, _SLOW.get(load, ()))
 
 
-def seconds(case: Case) -> float:
-    """About what it takes: engines' time of the load by its scale, starts and ends."""
-    spans = {"conversation": 530.0, "conversation-raw": 530.0, "agents": 1200.0, "hot": 1500.0, "documents": 1600.0}
-    spans |= {"chats": 420.0, "code": 360.0}
+def seconds(case: Case, matches: int) -> float:
+    """About what so many of its matches take: engines' time of the load by its scale, starts and ends."""
+    spans = {"conversation": 530.0, "conversation-raw": 530.0, "agents": 900.0, "hot": 1500.0, "chats": 420.0}
     scale = case.time_scale or LOADS[case.load].time_scale
-    matches = len(case.seeds) * (len(case.contestants) - len(case.once)) + len(case.once)
     return matches * (10.0 + spans[case.load] / case.rate / scale)

@@ -26,9 +26,12 @@ from bench.routing.loads import LOADS
 def run(
     cases: Sequence[Case], contestants: Mapping[str, Contestant], traces: Path, directory: Path, results: Results
 ) -> int:
-    """Play all of it; how many matches failed."""
-    progress, failed, number = Progress(sum(map(seconds, cases))), 0, 0
-    for case in cases:
+    """Play all of it but for what `results` has already; how many matches failed."""
+    planned = [(case, missing(case, contestants, results)) for case in cases]
+    progress, failed, number = Progress(sum(seconds(case, len(matches)) for case, matches in planned)), 0, 0
+    for case, matches in planned:
+        if not matches:
+            continue
         load = LOADS[case.load]
         if load.file and not (traces / load.file).exists():
             results.data["skipped"][case.name] = f"there is no {load.file} in the folder of traces"
@@ -36,31 +39,38 @@ def run(
             continue
         print(f"{case.name}: {load.title}, ×{case.rate:g} (about {words(progress.left)} left)", flush=True)
         began = time.monotonic()
-        for seed in case.seeds:
-            away = () if seed == case.seeds[0] else case.once
-            order = [name for name in case.contestants if name in contestants and name not in away]
-            random.Random(f"{case.name} {seed}").shuffle(order)
-            for position, name in enumerate(order, 1):
-                number += 1
-                row = {"case": case.name, "contestant": name, "run": seed}
-                if results.has(row):
-                    continue
-                row |= {"position": position, "load": case.load, "rate": case.rate, "workers": case.workers}
-                if (share := until_quiet()) >= QUIET:
-                    print(f"  others use {share:.0%} of the machine: what follows is not to be believed", flush=True)
-                try:
-                    played = match.play(contestants[name], case, seed, traces, directory / f"{number:04}")
-                except BenchError as error:
-                    failed += 1
-                    results.data["failed"].append({**row, "why": portable(str(error))[-500:]})
-                    results.write()
-                    print(f"  {name}, seed {seed}: failed: {error}", flush=True)
-                    continue
-                _describe(results, contestants[name], case, played)
-                results.add({**row, **played.figures})
-                print(f"  {seed}.{position} {name:20} {told(played.figures)}", flush=True)
-        progress.done(seconds(case), time.monotonic() - began)
+        for seed, position, name in matches:
+            number += 1
+            row = {"case": case.name, "contestant": name, "run": seed, "position": position}
+            row |= {"load": case.load, "rate": case.rate, "workers": case.workers}
+            if (share := until_quiet()) >= QUIET:
+                print(f"  others use {share:.0%} of the machine: what follows is not to be believed", flush=True)
+            try:
+                played = match.play(contestants[name], case, seed, traces, directory / f"{number:04}")
+            except BenchError as error:
+                failed += 1
+                results.data["failed"].append({**row, "why": portable(str(error))[-500:]})
+                results.write()
+                print(f"  {name}, seed {seed}: failed: {error}", flush=True)
+                continue
+            _describe(results, contestants[name], case, played)
+            results.add({**row, **played.figures})
+            print(f"  {seed}.{position} {name:20} {told(played.figures)}", flush=True)
+        progress.done(seconds(case, len(matches)), time.monotonic() - began)
     return failed
+
+
+def missing(case: Case, contestants: Mapping[str, Contestant], results: Results) -> list[tuple[int, int, str]]:
+    """The matches of a case that are still to be played: (seed, its place in the order of that seed, contestant)."""
+    matches: list[tuple[int, int, str]] = []
+    for seed in case.seeds:
+        away = () if seed == case.seeds[0] else case.once
+        order = [name for name in case.contestants if name in contestants and name not in away]
+        random.Random(f"{case.name} {seed}").shuffle(order)
+        for position, name in enumerate(order, 1):
+            if not results.has({"case": case.name, "contestant": name, "run": seed}):
+                matches.append((seed, position, name))
+    return matches
 
 
 def told(figures: Mapping[str, object]) -> str:

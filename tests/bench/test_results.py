@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from bench.common.machine import ROOT, portable, shortened
+from bench.common.processes import BenchError
+from bench.common.results import Results as Rows
 from bench.proxy.results import Results
 
 
@@ -40,3 +44,34 @@ def test_a_configuration_is_kept_once_and_again_where_it_differs(tmp_path: Path)
     }
     assert written["schema"] == 1
     assert written["finished"] is False
+
+
+def test_an_interrupted_run_is_gone_on_with_where_what_was_measured_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    first = Rows(path, "x", {}, ("LICENSE",))
+    first.add({"case": "a", "run": 1, "took": 3})
+    again = Rows(path, "x", {}, ("LICENSE",))
+    again.resume("LICENSE")
+    assert again.has({"case": "a", "run": 1})
+    assert not again.has({"case": "a", "run": 2})
+    again.add({"case": "a", "run": 2, "took": 4})
+    again.finish()
+    written = json.loads(path.read_text())
+    assert [row["run"] for row in written["rows"]] == [1, 2]
+    assert (written["started"], written["finished"]) == (first.data["started"], True)
+    assert [session["commit"] for session in written["resumed"]] == [written["commit"]]
+
+
+def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    first = Rows(path, "x", {}, ("LICENSE",))
+    first.data["dirty"] = True
+    first.write()
+    with pytest.raises(BenchError, match="begin anew"):
+        Rows(path, "x", {}, ("LICENSE",)).resume("LICENSE")
+
+
+def test_where_there_is_nothing_to_go_on_with_it_begins(tmp_path: Path) -> None:
+    results = Rows(tmp_path / "x.json", "x", {}, ("LICENSE",))
+    results.resume("LICENSE")
+    assert results.data["rows"] == []

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.common.results import Results
 from bench.contestants.enginehouse import Enginehouse
 from bench.routing import cases
 from bench.routing.cases import Case
+from bench.routing.contest import missing
 from bench.routing.contestants import ALL, OURS, PEERS
 from bench.routing.loads import LOADS
 from bench.routing.match import play
@@ -20,8 +22,20 @@ HOURS_2 = 7200.0
 
 
 def test_the_whole_contest_is_planned_for_less_than_two_hours_and_the_quick_one_for_about_ten_minutes() -> None:
-    assert sum(map(cases.seconds, cases.whole())) < HOURS_2
-    assert sum(map(cases.seconds, cases.quick())) < HOURS_2 / 10
+    assert sum(cases.seconds(case, case.matches) for case in cases.whole()) < HOURS_2
+    assert sum(cases.seconds(case, case.matches) for case in cases.quick()) < HOURS_2 / 10
+
+
+def test_what_was_played_before_an_interruption_is_not_played_again(tmp_path: Path) -> None:
+    case = Case("few", "hot", 12.0, ("prefix", "nginx", "vllm-router"), (1, 2, 3), ("nginx",))
+    results = Results(tmp_path / "r.json", "routing", {}, ("LICENSE",), "measurements")
+    every = missing(case, ALL, results)
+    assert len(every) == case.matches == 7
+    assert [seed for seed, _, name in every if name == "nginx"] == [1]
+    seed, position, name = every[2]
+    results.add({"case": "few", "contestant": name, "run": seed, "position": position})
+    assert missing(case, ALL, results) == [*every[:2], *every[3:]]
+    assert {name for _, _, name in missing(case, {"prefix": ALL["prefix"]}, results)} == {"prefix"}
 
 
 def test_every_case_names_what_exists_and_no_two_have_one_name() -> None:
