@@ -21,8 +21,12 @@ _CLOSER = ("least_load", *_LOOKING)
 _SOME = tuple(name for name in ALL if name != "round_robin" and not name.endswith("-tuned"))
 #: Loads that are compared over several seeds, and by whom.
 _COMPARED = {"conversation": _CLOSER, "agents": _LOOKING, "hot": _LOOKING, "chats": _OWN}
-#: Of these some with one seed only: agents wait for each answer, and with these routers that takes minutes.
-_SLOW = {"agents": ("sglang-router", "vllm-router-tuned")}
+#: Of these some with one seed only: agents wait for each answer, and with these routers that takes minutes; with a hot
+#: prefix their settings make no difference.
+_FEWER = {
+    "agents": ("sglang-router", "vllm-router-tuned"),
+    "hot": ("sglang-router-tuned", "vllm-router-tuned"),
+}
 #: And with one seed: everybody once.
 _ONCE = {"conversation-raw": _EVERYBODY}
 
@@ -88,7 +92,7 @@ def troubles() -> list[Case]:
 
 
 def _at_knee(load: str, seeds: tuple[int, ...]) -> Case:
-    return Case(load, load, LOADS[load].knee, (_COMPARED | _ONCE)[load], seeds, _SLOW.get(load, ()))
+    return Case(load, load, LOADS[load].knee, (_COMPARED | _ONCE)[load], seeds, _FEWER.get(load, ()))
 
 
 def seconds(case: Case, matches: int) -> float:
