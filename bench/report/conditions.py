@@ -16,6 +16,9 @@ def facts(about: About) -> Iterator[str]:
     """A table of when, where, and with which settings."""
     told: list[tuple[str, object]] = [("started", about.started), ("took", f"{about.seconds / 60:.1f} minutes")]
     told += [("commit", about.commit), ("uncommitted changes", "yes" if about.dirty else "no")]
+    if about.resumed:  # with the same sources under test, or it would have been refused
+        later = [f"at {session['started']} (commit {session['commit']})" for session in about.resumed]
+        told.append(("gone on with after interruptions", ", ".join(later)))
     told += [(key.replace("_", " "), value) for key, value in {**about.machine, **about.settings}.items()]
     yield from words.table(
         ("", ""), [(words.cell(key), words.cell(plain(value)) or words.NOTHING) for key, value in told], left=2

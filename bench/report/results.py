@@ -48,6 +48,8 @@ class About(msgspec.Struct, frozen=True):
     failed: list[dict[str, str | int | float | bool | None]] = []
     measurements: list[dict[str, str | int | float | bool | None]] = []
     soak: dict[str, object] | None = None
+    resumed: list[dict[str, str | bool]] = []
+    """Later sessions that went on with it: `started`, `commit`, `dirty`."""
 
 
 @dataclass(frozen=True)

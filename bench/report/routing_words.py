@@ -19,8 +19,8 @@ PEERS: Final = {
 }
 NAMES: Final = {
     OURS: "Enginehouse, `prefix`",
-    LEAST: "Enginehouse, `least_load`",
-    "round_robin": "Enginehouse, `round_robin`",
+    LEAST: "Ours, `least_load`",
+    "round_robin": "Ours, `round_robin`",
     "sglang-router": "sglang-router",
     "sglang-router-tuned": "sglang-router, tuned",
     "vllm-router": "vllm-router",
@@ -48,6 +48,9 @@ WHAT: Final = {
     "documents": "questions about 400 documents of skewed popularity, more than the engines can keep",
     "chats": "the first 1,500 requests of Azure's trace of chats, ×12",
     "code": "the first 1,500 requests of Azure's trace of code completions, ×6",
+    "an engine is killed, and comes back": "errors: streams cut when it died. Here no router is told that these engines "
+    "can go on with one another's streams ([failover](retries.md)), so ours says honestly that they broke",
+    "an engine is three times as slow": "one of eight, for a third of the load",
 }
 
 
