@@ -82,13 +82,17 @@ def _matches(results: Results) -> Iterator[str]:
         title = told.LOADS.get(case, f"{told.LOADS[load]}: {case}" if load in told.LOADS else case)
         yield f"### {words.cell(title)}\n"
         if case in told.WHAT:
-            yield f"{told.WHAT[case][0].upper()}{told.WHAT[case][1:]}.\n"
+            yield f"{_began(told.WHAT[case])}.\n"
         yield from _table(results, case, tuple(told.COLUMNS))
         for row in results.about.failed:
             if row.get("case") == case:
                 yield f"\n{told.name(str(row.get('contestant')))} failed: {words.cell(str(row.get('why'))[:300])}."
         yield from _doubts(results, case)
         yield ""
+
+
+def _began(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _table(results: Results, case: str, figures: Sequence[str]) -> Iterator[str]:
@@ -154,6 +158,8 @@ def _simulated(results: Results) -> Iterator[str]:
     yield "are whole here.\n"
     for case in [case for case in results.cases() if not case.startswith(PREFIX)]:
         yield f"### {words.cell(told.LOADS.get(case, case[0].upper() + case[1:]))}\n"
+        row = next(row for (its, _, _), row in results.rows.items() if its == case)
+        yield f"{_began(told.WHOLE[str(row['load'])])}; ×{row['rate']:g}, {row['engines']} engines.\n"
         yield from _table(results, case, ("ttft_mean", "ttft_p90", "ttft_p99", "tpot_mean", "good", "hit", "balance"))
         yield ""
 

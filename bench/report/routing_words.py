@@ -30,6 +30,8 @@ NAMES: Final = {
     "LMetric": "model of LMetric",
     "loadaware": "model of `loadaware`",
     "formula": "our cost on a perfect index",
+    "least requests": "model of least requests",
+    "round robin": "model of round robin",
 }
 LOADS: Final = {
     "conversation": "Conversations (Mooncake), jittered",
@@ -51,6 +53,16 @@ WHAT: Final = {
     "an engine is killed, and comes back": "errors: streams cut when it died. No router is told here that these "
     "engines can go on with one another's streams ([failover](retries.md)), so ours says honestly that they broke",
     "an engine is three times as slow": "one of eight, for a third of the load",
+}
+
+#: The same loads on the virtual clock, where they are longer.
+WHOLE: Final = {
+    "conversation": "all 12,031 requests of Mooncake's trace, each moved within its tick of 3 s",
+    "agents": "400 sessions of 15 turns: four times as many as over HTTP, more at once than the engines bear",
+    "hot": "6,000 requests, 80 % of which begin with the same 8,192 tokens",
+    "documents": "750 questions an engine about 400 documents of skewed popularity, more than eight engines can keep",
+    "chats": "all of Azure's trace of chats",
+    "code": "all of Azure's trace of code completions",
 }
 
 

@@ -88,11 +88,12 @@ def test_cells_in_which_another_one_is_better_are_listed_with_the_reason() -> No
 
 def test_the_virtual_clock_is_held_against_what_was_measured() -> None:
     simulated = [match("http: conversation", "prefix", seed, 0.5) for seed in SEEDS]
-    simulated.append(match("conversation", "LMetric", 1, 0.4))
+    simulated.append(match("conversation", "LMetric", 1, 0.4, rate=2.6, engines=8))
     found = {"routing": results(list(contest())), "routing-simulated": results(simulated, "routing-simulated")}
     page = routing.render(found, [])
     assert "| Conversations (Mooncake), jittered | Enginehouse, `prefix` | 0.603 s | 0.500 s | 0.83 |" in page
     assert "| model of LMetric | 0.400 s |" in page
+    assert "within its tick of 3 s; ×2.6, 8 engines." in page
 
 
 def test_pictures_show_every_contestant() -> None:

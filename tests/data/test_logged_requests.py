@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,11 @@ async def breaks_at_once(call: Call) -> None:
 
 
 async def silent(call: Call) -> None:
+    await call.gone()
+
+
+async def only_a_head(call: Call) -> None:
+    await call.send(SSE)
     await call.gone()
 
 
@@ -209,6 +215,27 @@ async def test_a_stream_of_single_chunks(tmp_path: Path) -> None:
         assert shown(await log.line(), expected) == expected
 
 
+async def test_a_stream_begins_with_its_body(tmp_path: Path) -> None:
+    """vLLM sends the head of a stream before it has computed anything: when it came says nothing."""
+    head_seen = asyncio.Event()
+    times: list[float] = []
+
+    async def script(call: Call) -> None:
+        times.append(time.monotonic())
+        await call.send(SSE)
+        await head_seen.wait()
+        times.append(time.monotonic())
+        await call.send(EVENT + DONE)
+
+    async with logged(tmp_path, script) as log:
+        client = await sent(log)
+        await client.read_head()
+        head_seen.set()
+        line = await log.line()
+        # Tenths of milliseconds are cut off.
+        assert line["duration_ms"] >= line["first_byte_ms"] >= 1000 * (times[1] - times[0]) - 0.1
+
+
 async def test_a_service_that_cannot_be_reached(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
@@ -302,17 +329,26 @@ async def test_a_client_that_says_nothing_more(tmp_path: Path) -> None:
             client.close()
 
 
-@pytest.mark.parametrize("script", [silent, stalls_midway])
-async def test_a_client_that_leaves(script: Script, tmp_path: Path) -> None:
+LEAVING: dict[str, tuple[Script, bytes, dict[str, Any]]] = {
+    "before an answer": (silent, b"", {"status": 0, "bytes_out": 0, "termination": "CH"}),
+    "before the first token": (only_a_head, b"\r\n\r\n", {"status": 200, "bytes_out": 0, "termination": "CH"}),
+    "within an answer": (stalls_midway, EVENT, {"status": 200, "bytes_out": 10, "termination": "CD"}),
+}
+
+
+@pytest.mark.parametrize("when", LEAVING)
+async def test_a_client_that_leaves(when: str, tmp_path: Path) -> None:
+    script, seen, expected = LEAVING[when]
     async with logged(tmp_path, script) as log:
         client = await sent(log)
-        if script is stalls_midway:
-            await client.reader.readuntil(EVENT)
+        if seen:
+            await client.reader.readuntil(seen)
         await until(lambda: log.house.engines[0].calls)
         client.close()
-        status, size, when = (0, 0, "CH") if script is silent else (200, 10, "CD")
-        expected = {"outcome": "client_left", "status": status, "bytes_out": size, "bytes_in": len(BODY), "attempts": 1}
-        assert shown(await log.line(), expected | {"termination": when}) == expected | {"termination": when}
+        line = await log.line()
+        expected = expected | {"outcome": "client_left", "bytes_in": len(BODY), "attempts": 1}
+        assert shown(line, expected) == expected
+        assert (line["first_byte_ms"] is None) == (expected["termination"] == "CH")
 
 
 async def test_a_client_that_leaves_while_it_waits_for_a_service(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class Buckets(NamedTuple):
 
 #: 10 ms to 82 s, as OpenTelemetry has it for the durations of generative models.
 DURATIONS: Final = Buckets(0.01, 14)
+#: 1 ms to 131 s: embeddings take a millisecond, long prompts a minute and more.
+FIRST_BYTES: Final = Buckets(0.001, 18)
 #: 1 ms to 4.1 s: engines generate tokens every 5 to 100 ms, and a stall shows.
 GAPS: Final = Buckets(0.001, 13)
 #: 20 µs to 82 ms: what a router may add without anybody noticing, up to what everybody notices.
@@ -93,8 +95,9 @@ _TABLE: tuple[Metric, ...] = (
         "time_to_first_byte_seconds",
         "histogram",
         _BY_SERVICE,
-        "From the whole request being there to the first byte of the engine's answer, waiting included.",
-        DURATIONS,
+        "From the whole request being there to the first byte of the engine's answer, waiting included; of an event "
+        "stream to the first byte of its body, which comes with the first token.",
+        FIRST_BYTES,
     ),
     Metric(
         "time_between_chunks_seconds",

@@ -56,6 +56,7 @@ class Relay:
         "_transport",
         "_write",
         "begun",
+        "first_read",
         "found_id",
         "gaps",
         "keep",
@@ -68,6 +69,8 @@ class Relay:
         """`clock` gives monotonic seconds."""
         self._clock = clock
         self._last_read = 0.0
+        self.first_read = 0.0
+        """When the first part of an event stream's body was passed on, monotonic seconds; 0.0 before that."""
         self._news = False
         """A part of the body is queued."""
         self._transport = transport
@@ -137,6 +140,8 @@ class Relay:
             now = self._clock()
             if self._last_read:
                 gaps.add(now - self._last_read)
+            else:
+                self.first_read = now
             self._last_read = now
         if self.tail is not None:
             self.tail.add(chunk)
@@ -190,6 +195,8 @@ class Relay:
         now = self._clock()
         if self._last_read:
             gaps.add(now - self._last_read)
+        else:
+            self.first_read = now
         self._last_read = now
 
     @property

@@ -185,10 +185,15 @@ class Reply:
         service, reason = (choice.service.name, choice.reason) if choice is not None else ("", "")
         sent = self.relay.sent if self.relay is not None else max(self._whole, 0)
         stream = head is not None and head.is_event_stream
-        times = now, self.first_byte, waited
+        times = now, self._told_first(), waited
         warm, took = warm_share(choice, plan.ask.prompt), self.usage()
         overhead = self._request.overhead(sent_at, waited) if sent_at else -1.0
         told = entry(
             self._request, plan, times, service, attempts, outcome, status, sent, stream, took, warm, reason, overhead
         )
         worker.ended.add(told, now)
+
+    def _told_first(self) -> float:
+        """When the answer began: of an event stream with its body, since vLLM sends the head before it computes."""
+        relay = self.relay
+        return self.first_byte if relay is None or relay.gaps is None else relay.first_read

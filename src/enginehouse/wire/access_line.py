@@ -49,7 +49,8 @@ class Record(NamedTuple):
     ended: float
     """When the last of the answer was handed to the client's connection, or when it was given up."""
     first_byte: float
-    """When the first byte of the answer came from the engine; 0.0 where none came."""
+    """When the first byte of the answer came from the engine, of an event stream that of its body (some engines send
+    the head at once); 0.0 where none came."""
     queued: float
     """Seconds for which it waited for a service."""
     id: bytes
