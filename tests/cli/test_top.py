@@ -34,7 +34,7 @@ def told(*services: dict[str, Any], **more: Any) -> dict[str, Any]:
     """One object of the feed."""
     totals = {
         "requests": 99, "errors": 2, "in_flight": 3, "waiting": 1, "tokens_in": 1, "tokens_out": 1, "tokens_cached": 1,
-        "rate": 12.5, "tokens_in_rate": 800.0, "tokens_out_rate": 512.0, "ttft": TTFT, "hit_share": 0.63,
+        "rate": 12.5, "error_rate": 0.0, "tokens_in_rate": 800.0, "tokens_out_rate": 512.0, "ttft": TTFT, "hit_share": 0.63,
     }  # fmt: skip
     model = {
         "id": "m", "services": 2, "healthy": 1, "policy": "prefix", "in_flight": 3, "waiting": 1, "rate": 12.5,
@@ -43,6 +43,7 @@ def told(*services: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
         "time": 1_700_000_000.0, "version": "1", "synced": True, "policy": "prefix", "actions": False, "full": True,
         "totals": totals, "services": list(services), "models": [model], "under_way": [], "recent": [], "events": [],
+        "history": {"step": 5.0, "rows": []},
     } | more  # fmt: skip
 
 
@@ -89,6 +90,13 @@ def test_a_screen_of_any_size_is_filled_and_nothing_is_wider(width: int, height:
     found = screen(house, Chosen(pane=pane), "http://r", width, height)
     assert len(found) == height
     assert max(line.cell_len for line in found) <= width
+
+
+def test_what_was_before_is_seen_from_the_beginning() -> None:
+    quiet = {"rate": 1.0, "tokens_out_rate": 0.0, "ttft": None}
+    house = house_of(told(history={"step": 5.0, "rows": [quiet, quiet]}), told())
+    assert list(house.rates) == [1.0] * 10 + [12.5] * 2
+    assert "▁▁▁▁▁▁██" in lines(house)[1]
 
 
 def test_rows_that_are_not_told_again_stay_and_services_that_are_gone_go() -> None:

@@ -95,6 +95,7 @@ def fleet(number: int, tick: int = 0, **fields: Any) -> dict[str, Any]:
             "tokens_out": 8_400_000 + tick * 4000,
             "tokens_cached": 44_000_000,
             "rate": up * (4.2 + swing),
+            "error_rate": 0.2 if tick % 20 < 10 else 0.0,
             "tokens_in_rate": up * (900 + 250 * swing),
             "tokens_out_rate": up * (310 + 90 * swing),
             "ttft": {"p50": 0.13 + swing / 60, "p90": 0.36 + swing / 20, "p99": 1.1 + swing / 8} if up else None,

@@ -48,6 +48,20 @@ async def test_numbers_and_charts_follow_the_feed_without_anything_being_asked_f
     assert await page.locator(".chart .line.l0").first.get_attribute("d") != before
 
 
+async def test_the_charts_have_the_minutes_before_the_page_was_opened(dashboard: Tab) -> None:
+    row = fleet(16)["totals"]
+    rows = [row | {"rate": float(rate)} for rate in range(60)]
+    page = await dashboard.open("", fleet(16, 1, history={"step": 5.0, "rows": rows}))
+    drawn = await page.locator(".chart .line.l0").first.get_attribute("d")
+    assert drawn is not None
+    assert len(drawn.split("L")) > 250, "as many points as seconds"
+    told = fleet(16, 2, history={"step": 5.0, "rows": []})
+    await dashboard.push(told)
+    again = await page.locator(".chart .line.l0").first.get_attribute("d")
+    assert again is not None
+    assert len(again.split("L")) > 250, "after a pause nothing is put before what is known"
+
+
 async def test_an_object_with_changes_only_changes_these_rows_and_no_others(dashboard: Tab) -> None:
     page = await dashboard.open("", fleet(16))
     changed = fleet(16, 1, full=False, services=[service(3, "ejected")])

@@ -41,6 +41,8 @@ class House:
     def take(self, told: Row) -> None:
         """One object more."""
         self.lost = ""
+        for row in [] if self.head else told["history"]["rows"]:
+            self._note(row, round(told["history"]["step"]))
         self.head, self.totals = told, told["totals"]
         if told["full"]:
             self.services = {}
@@ -50,9 +52,13 @@ class House:
         self.events.extendleft(event for event in told["events"] if event["id"] not in known)
         seen = {(each["id"], each["time"]) for each in self.recent}
         self.recent.extendleft(each for each in told["recent"] if (each["id"], each["time"]) not in seen)
-        self.rates.append(self.totals["rate"])
-        self.tokens.append(self.totals["tokens_out_rate"])
-        self.first_bytes.append((self.totals["ttft"] or {}).get("p50") or 0.0)
+        self._note(self.totals, 1)
+
+    def _note(self, row: Row, seconds: int) -> None:
+        """A row that holds for so many seconds."""
+        self.rates.extend([row["rate"]] * seconds)
+        self.tokens.extend([row["tokens_out_rate"]] * seconds)
+        self.first_bytes.extend([(row["ttft"] or {}).get("p50") or 0.0] * seconds)
 
     @property
     def healthy(self) -> int:

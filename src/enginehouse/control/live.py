@@ -14,6 +14,7 @@ import msgspec
 
 from enginehouse import __version__
 from enginehouse.control.events import Journal
+from enginehouse.control.history import History
 from enginehouse.control.ledger import Ledger
 from enginehouse.control.measured import Measured
 from enginehouse.control.rates import NONE, Added, Window, total
@@ -41,8 +42,8 @@ MEMBERS: Final = {
     "policy": "the default policy",
     "actions": "whether a token is configured (`admin_token_file`)",
     "full": "whether `services` has every row",
-    "totals": "`{requests, errors, in_flight, waiting, tokens_in, tokens_out, tokens_cached, rate, tokens_in_rate, "
-    "tokens_out_rate, ttft, hit_share}`: requests for engines that are over, those of them that engine or router "
+    "totals": "`{requests, errors, in_flight, waiting, tokens_in, tokens_out, tokens_cached, rate, error_rate, "
+    "tokens_in_rate, tokens_out_rate, ttft, hit_share}`: requests for engines that are over, those of them that engine or router "
     "failed, how many are with engines and how many wait for one; tokens as engines tell them; `ttft` is "
     "`{p50, p90, p99}` of the time to the first byte; `hit_share` the part of the prompts that was thought to be in "
     "caches",
@@ -58,6 +59,8 @@ MEMBERS: Final = {
     "status, outcome, termination, ms, ttft_ms, tokens_in, tokens_out, reason}`, as in the "
     "[access log](../how-to/access-log.md)",
     "events": "what has happened since the last object; in the first one, the last 100",
+    "history": "in the first object only: `{step, rows}`, the last five minutes, a row each `step` seconds, the oldest "
+    "first: of `totals` the rates, `ttft`, `hit_share`, `in_flight` and `waiting`",
 }
 
 Row = dict[str, Any]
@@ -74,6 +77,7 @@ class Live:
         measured: Measured,
         views: Views,
         journal: Journal,
+        history: History,
         shared: Shared,
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -87,6 +91,7 @@ class Live:
         self._measured = measured
         self._views = views
         self._journal = journal
+        self._history = history
         self._shared = shared
         self._clock = clock
         self._wall = wall
@@ -95,6 +100,7 @@ class Live:
         self._ended: deque[Ended] = deque(maxlen=REMEMBERED)
         self._new_ended: deque[Ended] = deque(maxlen=MAX_ENDED)
         self._window = Window(WINDOW)
+        self._began = False
         self._rows: dict[str, Row] = {}
         self._told = 0
         self._common: Row = {}
@@ -117,7 +123,7 @@ class Live:
 
     def rest(self) -> None:
         """Nobody follows any more: begin anew with the next one."""
-        self._window.clear()
+        self._began = False
         self._glimpses.clear()
         self._new_ended.clear()
         self._rows = {}
@@ -125,6 +131,9 @@ class Live:
     def step(self) -> bytes:
         """A second is over: what is different now. For those who had all objects before."""
         now = self._clock()
+        if not self._began:
+            self._began = True
+            self._window.begin(self._history.window)
         entries = sorted(self._roster.entries.items())
         added = self._window.step(now, self._measured.sums)
         before, self._rows = self._rows, {}
@@ -155,10 +164,10 @@ class Live:
         offset = self._wall() - self._clock()
         recent = [_ended(each, offset) for each in list(self._ended)[-MAX_ENDED:]]
         events = [event for event in self._journal.last(FIRST_EVENTS) if event.id < self._told]
-        return self._object(True, list(self._rows.values()), recent, events)
+        return self._object(True, list(self._rows.values()), recent, events, history=self._history.told())
 
-    def _object(self, full: bool, services: list[Row], recent: list[Row], events: list[Any]) -> bytes:
-        told = self._common | {"full": full, "services": services, "recent": recent, "events": events}
+    def _object(self, full: bool, services: list[Row], recent: list[Row], events: list[Any], **more: Row) -> bytes:
+        told = self._common | {"full": full, "services": services, "recent": recent, "events": events} | more
         return msgspec.json.encode(told)
 
     # -- its parts -----------------------------------------------------------------------------------------------------
@@ -190,7 +199,7 @@ class Live:
         }
 
     def _totals(self, added: Added, waiting: dict[str, int]) -> Row:
-        ever, figures = total(self._measured.sums), added.total
+        ever = total(self._measured.sums)
         return {
             "requests": ever.requests,
             "errors": ever.errors,
@@ -199,12 +208,7 @@ class Live:
             "tokens_in": ever.tokens["input"],
             "tokens_out": ever.tokens["output"],
             "tokens_cached": ever.tokens["cached"],
-            "rate": added.rate(figures.requests),
-            "tokens_in_rate": added.rate(figures.tokens["input"]),
-            "tokens_out_rate": added.rate(figures.tokens["output"]),
-            "ttft": figures.ttft,
-            "hit_share": figures.hit_share,
-        }
+        } | added.rates()
 
     def _models(self, added: Added, waiting: dict[str, int]) -> list[Row]:
         """One row a model that a service lists, sorted; in flight is what its services have, other models' included."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from enginehouse.core.metrics import METRICS, Labels, Values
 from enginehouse.core.outcome import Outcome, Who
@@ -100,6 +100,18 @@ class Added(NamedTuple):
         """So many a second."""
         return round(value / self.seconds, 2) if self.seconds > 0 else 0.0
 
+    def rates(self) -> dict[str, Any]:
+        """All requests together, as they are told: of `totals`, what is about a while."""
+        figures = self.total
+        return {
+            "rate": self.rate(figures.requests),
+            "error_rate": self.rate(figures.errors),
+            "tokens_in_rate": self.rate(figures.tokens["input"]),
+            "tokens_out_rate": self.rate(figures.tokens["output"]),
+            "ttft": figures.ttft,
+            "hit_share": figures.hit_share,
+        }
+
 
 class Window:
     """Remembers the sums of the last `seconds`, one copy a step."""
@@ -128,9 +140,10 @@ class Window:
             added.total.plus(figures)
         return added
 
-    def clear(self) -> None:
-        """Begin anew."""
+    def begin(self, other: Window) -> None:
+        """Begin anew, with what another one remembers that has gone on meanwhile."""
         self._steps.clear()
+        self._steps.extend(other._steps)
 
 
 def total(sums: Sums) -> Figures:

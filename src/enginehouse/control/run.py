@@ -35,6 +35,7 @@ from enginehouse.control.feed import Feed
 from enginehouse.control.gauges import Gauges
 from enginehouse.control.guard import Guard
 from enginehouse.control.kv_cache import KvCaches
+from enginehouse.control.history import History
 from enginehouse.control.ledger import Ledger
 from enginehouse.control.live import Live
 from enginehouse.control.live_api import LiveApi
@@ -107,7 +108,8 @@ async def run(
         control.export_traces(config.otlp_endpoint, trace_headers or {})
     views = Views(config, control.roster, control.ledger, control.publisher, shared, time.monotonic)
     guard = Guard(admin_token)
-    shown, routes = _showing(config, control, views, shared, guard)
+    history = History(control.measured, control.publisher, control.roster, shared, time.monotonic)
+    shown, routes = _showing(config, control, views, history, shared, guard)
     routes += [*page_routes(read_files(pages)), metrics_route(control.gauges(views))]
     async with aiohttp.ClientSession() as session:
         jobs: list[Coroutine[Any, Any, object]] = []
@@ -126,7 +128,7 @@ async def run(
         app = api.make_app(views, explainer, config.max_body, routes)
         answer = partial(api.serve, app, api_socket)
         jobs += [control.serve(answer, wire_socket, ready)]
-        jobs += [control.keep_publishing(), control.keep_tidy(views.is_drained)]
+        jobs += [control.keep_publishing(), control.keep_tidy(views.is_drained), history.keep()]
         try:
             await _first_to_end(jobs)
         finally:
@@ -136,7 +138,7 @@ async def run(
 
 
 def _showing(
-    config: RouterConfig, control: Control, views: Views, shared: Shared, guard: Guard
+    config: RouterConfig, control: Control, views: Views, history: History, shared: Shared, guard: Guard
 ) -> tuple[Feed, list[Route]]:
     """What is told live, and the paths where it is told."""
     clocks, actions = (time.monotonic, time.time), guard.allows_actions
@@ -147,6 +149,7 @@ def _showing(
         control.measured,
         views,
         control.journal,
+        history,
         shared,
         *clocks,
         actions=actions,

@@ -34,7 +34,7 @@ export class Series {
 }
 
 const TRACKS = {
-  totals: ["rate", "failing", "p50", "p90", "p99", "tokens_out_rate", "tokens_in_rate", "in_flight", "waiting", "hit_share"],
+  totals: ["rate", "error_rate", "p50", "p90", "p99", "tokens_out_rate", "tokens_in_rate", "in_flight", "waiting", "hit_share"],
   service: ["rate", "p50", "p90", "token_rate", "in_flight"],
   model: ["rate", "p50", "p90", "in_flight", "waiting", "hit_share"],
 };
@@ -43,9 +43,9 @@ function tracks(kind, length) {
   return Object.fromEntries(TRACKS[kind].map((name) => [name, new Series(length)]));
 }
 
-function note(history, row, more = {}) {
+function note(history, row) {
   for (const [name, series] of Object.entries(history)) {
-    series.push(name in more ? more[name] : name.startsWith("p") ? row.ttft?.[name] : row[name]);
+    series.push(name.startsWith("p") ? row.ttft?.[name] : row[name]);
   }
 }
 
@@ -68,8 +68,7 @@ export class Store {
 
   apply(told) {
     const { services = [], models = [], recent = [], events = [], under_way: underWay = [], totals = {}, ...head } = told;
-    const elapsed = this.head.time ? Math.max(told.time - this.head.time, 0.001) : 0;
-    const failing = elapsed ? Math.max(0, totals.errors - this.totals.errors) / elapsed : NaN;
+    this.#before(told.history);
     this.head = head;
     this.totals = totals;
     this.#services(services, told.full, told.gone ?? []);
@@ -78,11 +77,19 @@ export class Store {
     this.underWay = underWay.map((row, place) => ({ ...row, key: `${row.id} ${place}` }));
     this.recent = newest(this.recent, recent, MOST_RECENT);
     this.events = newest(this.events, events, MOST_EVENTS);
-    note(this.history, totals, { failing });
+    note(this.history, totals);
     for (const row of this.services.values()) note(row.history, row);
     for (const row of this.models.values()) note(row.history, row);
     this.started = true;
     this.version += 1;
+  }
+
+  /** What happened before this page was opened; after a pause it is not known where it would belong. */
+  #before(history) {
+    if (!history || this.started) return;
+    for (const row of history.rows) {
+      for (let second = 0; second < history.step; second += 1) note(this.history, row);
+    }
   }
 
   #services(rows, full, gone) {

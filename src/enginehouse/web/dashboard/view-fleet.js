@@ -65,7 +65,7 @@ export function fleetView(store) {
 function charts(history) {
   const line = (name, key) => ({ name, series: history[key] });
   return [
-    new Chart("Requests / s", [line("all", "rate"), line("failed", "failing")], short),
+    new Chart("Requests / s", [line("all", "rate"), line("failed", "error_rate")], short),
     new Chart("First byte", [line("p50", "p50"), line("p90", "p90"), line("p99", "p99")], seconds),
     new Chart("Tokens / s", [line("out", "tokens_out_rate"), line("in", "tokens_in_rate")], short),
     new Chart("In flight", [line("running", "in_flight"), line("waiting", "waiting")], short, { least: 4 }),

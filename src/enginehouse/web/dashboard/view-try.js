@@ -17,7 +17,7 @@ export function tryView(store, { wanted }) {
   const stop = h("button", { type: "button", hidden: true, onclick: () => running?.abort() }, "Stop");
   const anew = h("button", { type: "button", onclick: () => ((messages.length = 0), talk.replaceChildren(hint), words.focus()) }, "New chat");
   const hint = h("p.empty", {}, "What you write goes to the router's own /v1/chat/completions and is streamed back. Below each answer stands which service gave it, and why that one.");
-  const settings = h("div.settings", {}, h("label", { for: "model" }, "Model"), model, h("label", { for: "limit" }, "At most"), h("span", {}, limit, " tokens"), h("label", { for: "key" }, "API key"), key);
+  const settings = h("form.settings", { onsubmit: (event) => event.preventDefault() }, h("label", { for: "model" }, "Model"), model, h("label", { for: "limit" }, "At most"), h("span", {}, limit, " tokens"), h("label", { for: "key" }, "API key"), key);
   const form = h("form.say", { onsubmit: submitted }, words, h("div.buttons", {}, anew, stop, send));
   const root = h("div.stack.try", {}, h("h1", {}, "Try it"), h("div.card", {}, settings, talk, form));
   const messages = [];
@@ -55,7 +55,7 @@ export function tryView(store, { wanted }) {
 
   function update() {
     const ids = [...store.models.keys()].sort();
-    const before = model.value || wanted;
+    const before = model.value || wanted || mostServed(store);
     fill(model, ids.join("\n"), () => ids.map((id) => h("option", { value: id }, id)));
     if (ids.includes(before)) model.value = before;
     send.disabled = Boolean(running) || !ids.length;
@@ -63,6 +63,11 @@ export function tryView(store, { wanted }) {
   }
 
   return { title: "Try it", root, update, close: () => running?.abort() };
+}
+
+/** The model that is most likely one to talk to. */
+function mostServed(store) {
+  return [...store.models.values()].sort((one, other) => other.services - one.services)[0]?.id;
 }
 
 /** One answer as it comes. */
