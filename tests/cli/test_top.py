@@ -34,7 +34,8 @@ def told(*services: dict[str, Any], **more: Any) -> dict[str, Any]:
     """One object of the feed."""
     totals = {
         "requests": 99, "errors": 2, "in_flight": 3, "waiting": 1, "tokens_in": 1, "tokens_out": 1, "tokens_cached": 1,
-        "rate": 12.5, "error_rate": 0.0, "tokens_in_rate": 800.0, "tokens_out_rate": 512.0, "ttft": TTFT, "hit_share": 0.63,
+        "rate": 12.5, "error_rate": 0.0, "tokens_in_rate": 800.0, "tokens_out_rate": 512.0, "ttft": TTFT,
+        "hit_share": 0.63,
     }  # fmt: skip
     model = {
         "id": "m", "services": 2, "healthy": 1, "policy": "prefix", "in_flight": 3, "waiting": 1, "rate": 12.5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,30 @@ async def test_the_first_object_of_the_feed_tells_what_was_before_it(
             return first["totals"]["rate"] > 0 and any(row["rate"] > 0 and row["waiting"] == 2 for row in rows)
 
         await until(busy, "a second in which something was asked")
+
+
+async def test_what_the_control_before_this_one_counted_is_not_taken_for_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STEP", 0.02)
+    async with house(tmp_path, registry_url="") as running:
+        async with running.worker() as wire:
+            wire.writer.write(encode_frame(report(1_000_000)))
+
+            async def shown() -> bool:
+                async with running.session.get("http://router/metrics") as response:
+                    return "1000000" in await response.text()  # and with that kept
+
+            await until(shown, "the worker's report")
+        ready = asyncio.Event()
+        successor = running.start_successor(ready.set)
+        await asyncio.wait_for(ready.wait(), 20)
+        await running.end()
+
+        async def some() -> bool:
+            return len((await first_object(running))["history"]["rows"]) > 3
+
+        await until(some, "some history")
+        assert {row["rate"] for row in (await first_object(running))["history"]["rows"]} == {0.0}
+        successor.cancel()
+        await asyncio.wait([successor])

@@ -1,7 +1,7 @@
 """The last minutes of the whole house, for those who begin to look after something has happened.
 
-Owns `History`: a row every few seconds, whoever watches, and the rhythm. May not live here: the sums (`measured`), rates
-(`rates`), whom it is shown to (`live`).
+Owns `History`: a row every few seconds, whoever watches, and the rhythm. May not live here: the sums (`measured`),
+rates (`rates`), whom it is shown to (`live`).
 
 A step reads the sums that workers report anyway: with a thousand busy services it costs about a thousandth of a core.
 """

@@ -34,8 +34,8 @@ from enginehouse.control.explaining import Explainer
 from enginehouse.control.feed import Feed
 from enginehouse.control.gauges import Gauges
 from enginehouse.control.guard import Guard
-from enginehouse.control.kv_cache import KvCaches
 from enginehouse.control.history import History
+from enginehouse.control.kv_cache import KvCaches
 from enginehouse.control.ledger import Ledger
 from enginehouse.control.live import Live
 from enginehouse.control.live_api import LiveApi
@@ -126,9 +126,8 @@ async def run(
             jobs.append(stop.wait())
         explainer = Explainer(config, control.roster, control.publisher, shared, time.monotonic)
         app = api.make_app(views, explainer, config.max_body, routes)
-        answer = partial(api.serve, app, api_socket)
-        jobs += [control.serve(answer, wire_socket, ready)]
-        jobs += [control.keep_publishing(), control.keep_tidy(views.is_drained), history.keep()]
+        jobs += [control.serve((partial(api.serve, app, api_socket), history.keep), wire_socket, ready)]
+        jobs += [control.keep_publishing(), control.keep_tidy(views.is_drained)]
         try:
             await _first_to_end(jobs)
         finally:
@@ -337,16 +336,16 @@ class Control:
 
     async def serve(
         self,
-        answer: Callable[[], Coroutine[Any, Any, None]],
+        others: Sequence[Callable[[], Coroutine[Any, Any, None]]],
         wire: socket.socket,
         ready: Callable[[], None] | None,
     ) -> None:
-        """Take the workers' connections and answer the router's own paths, as soon as it is this one's turn."""
+        """Take the workers' connections and run the others, as soon as it is this one's turn."""
         if ready is not None:
             await self._informed.wait()
             ready()
         self.measured.recall()
-        await asyncio.gather(self.publisher.serve(wire), answer())
+        await asyncio.gather(self.publisher.serve(wire), *[other() for other in others])
 
     async def keep_publishing(self) -> None:
         """Make a fleet of what changed, a moment later, if it differs from the last one."""
