@@ -43,10 +43,10 @@ MEMBERS: Final = {
     "actions": "whether a token is configured (`admin_token_file`)",
     "full": "whether `services` has every row",
     "totals": "`{requests, errors, in_flight, waiting, tokens_in, tokens_out, tokens_cached, rate, error_rate, "
-    "tokens_in_rate, tokens_out_rate, ttft, hit_share}`: requests for engines that are over, those of them "
-    "that engine or router failed, how many are with engines and how many wait for one; tokens as engines tell them; `ttft` is "
-    "`{p50, p90, p99}` of the time to the first byte; `hit_share` the part of the prompts that was thought to be in "
-    "caches",
+    "tokens_in_rate, tokens_out_rate, ttft, hit_share}`: requests for engines that are over, those of them that "
+    "engine or router failed, how many are with engines and how many wait for one; tokens as engines tell them; "
+    "`ttft` is `{p50, p90, p99}` of the time to the first byte; `hit_share` the part of the prompts that was thought "
+    "to be in caches",
     "services": "rows `{name, state, reason, models, in_flight, capacity, waiting_tokens, requests, errors, rate, "
     "token_rate, ttft, weight, url}`; `state` is `up`, `returning` (it gets a growing part), `down`, `ejected`, "
     "`trial` (its next request decides), `draining`, `drained`, `withdrawn` or `unknown`; `requests` and `errors` "
