@@ -3,7 +3,7 @@
 Owns `History`: a row every few seconds, whoever watches, and the rhythm. May not live here: the sums (`measured`),
 rates (`rates`), whom it is shown to (`live`).
 
-A step reads the sums that workers report anyway: with a thousand busy services it costs about a thousandth of a core.
+A step reads the sums that workers report anyway: with a thousand busy services it takes 15 ms.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ class History:
         self._rows: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def step(self) -> None:
-        """One row more. The first call only says from where on is counted."""
+        """One row more. The first call only says from where on is counted.
+
+        The sums are kept, so that to a control that takes over little of what was before it seems to happen now.
+        """
+        self._measured.keep()
         added = self.window.step(self._clock(), self._measured.sums)
         if added.seconds <= 0:
             return
