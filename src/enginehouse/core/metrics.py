@@ -39,8 +39,8 @@ class Buckets(NamedTuple):
 
 #: 10 ms to 82 s, as OpenTelemetry has it for the durations of generative models.
 DURATIONS: Final = Buckets(0.01, 14)
-#: 1 ms to 131 s: embeddings take a millisecond, long prompts a minute and more.
-FIRST_BYTES: Final = Buckets(0.001, 18)
+#: The same, and smaller ones: embeddings take a millisecond.
+FIRST_BYTES: Final = Buckets(0.01 / 16, 18)
 #: 1 ms to 4.1 s: engines generate tokens every 5 to 100 ms, and a stall shows.
 GAPS: Final = Buckets(0.001, 13)
 #: 20 µs to 82 ms: what a router may add without anybody noticing, up to what everybody notices.

@@ -53,11 +53,12 @@ function highest(lines) {
 
 /** A chart: `lines` are `{name, series}`, the first the one that matters; `format` makes text of a value. */
 export class Chart {
-  constructor(title, lines, format, { least = 0, headline = lines[0] } = {}) {
+  constructor(title, lines, format, { least = 0, most = Infinity, headline = lines[0] } = {}) {
     this.title = title;
     this.lines = lines;
     this.format = format;
     this.least = least;
+    this.most = most;
     this.headline = headline;
     this.pointed = null;
     const length = lines[0].series.length;
@@ -100,7 +101,7 @@ export class Chart {
 
   /** Draw what the series hold now. */
   update() {
-    const top = roundUp(Math.max(highest(this.lines) * HEADROOM, this.least));
+    const top = Math.min(this.most, roundUp(Math.max(highest(this.lines) * HEADROOM, this.least)));
     const length = this.lines[0].series.length;
     this.lines.forEach(({ series }, index) => attribute(this.paths[index], "d", line(series, top)));
     attribute(this.area, "d", area(this.lines[0].series, top));

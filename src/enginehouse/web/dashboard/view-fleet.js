@@ -69,7 +69,7 @@ function charts(history) {
     new Chart("First byte", [line("p50", "p50"), line("p90", "p90"), line("p99", "p99")], seconds),
     new Chart("Tokens / s", [line("out", "tokens_out_rate"), line("in", "tokens_in_rate")], short),
     new Chart("In flight", [line("running", "in_flight"), line("waiting", "waiting")], short, { least: 4 }),
-    new Chart("Prompt cache hits", [line("share of prompt tokens", "hit_share")], share, { least: 1 }),
+    new Chart("Prompt cache hits", [line("share of prompt tokens", "hit_share")], share, { least: 1, most: 1 }),
   ];
 }
 

@@ -57,6 +57,6 @@ function chartsOf(history) {
     new Chart("Requests / s", [line("all", "rate")], short),
     new Chart("First byte", [line("p50", "p50"), line("p90", "p90")], seconds),
     new Chart("In flight", [line("running", "in_flight"), line("waiting", "waiting")], short, { least: 4 }),
-    new Chart("Prompt cache hits", [line("share of prompt tokens", "hit_share")], share, { least: 1 }),
+    new Chart("Prompt cache hits", [line("share of prompt tokens", "hit_share")], share, { least: 1, most: 1 }),
   ];
 }
