@@ -87,6 +87,22 @@ async def test_a_service_shows_why_it_is_as_it_is_its_probes_its_babysitter_and_
     await expect(page.get_by_text("the router takes no actions")).to_be_visible()
 
 
+async def test_the_last_requests_of_a_service_are_in_order_whoever_told_of_them(dashboard: Tab) -> None:
+    """The details know some from before the page was opened, and are older than what the feed has told since."""
+    at = 1_795_000_000.0
+    dashboard.house.details = {"recent": [ended(3, at + 3, service=NAME), ended(1, at + 1, service=NAME)]}
+    page = await dashboard.open(f"#/service/{NAME}", fleet(16, recent=[]))
+    rows = page.locator(".grid.ended .rows .row:not([hidden])")
+    await expect(rows).to_have_count(2)
+    await dashboard.push(fleet(16, 1, recent=[ended(2, at + 2, service=NAME), ended(4, at + 4, service=NAME)]))
+    await expect(rows).to_have_count(4)
+    script = "(rows) => rows.sort((a, b) => a.dataset.place - b.dataset.place).map((row) => row.textContent)"
+    shown = await rows.evaluate_all(script)
+    assert [
+        text.count(f"{ended(number, 0)['ttft_ms']} ms") for text, number in zip(shown, (4, 3, 2, 1), strict=True)
+    ] == [1] * 4
+
+
 async def test_a_service_that_is_gone_is_said_to_be_gone(dashboard: Tab) -> None:
     page = await dashboard.open("#/service/nobody", fleet(3))
     await expect(page.get_by_text("no service of this name now")).to_be_visible()

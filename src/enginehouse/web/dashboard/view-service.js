@@ -54,7 +54,7 @@ export function serviceView(store, { actions, wanted: name }) {
     attribute(why, "data-tone", row.reason && row.state !== "up" ? "bad" : null);
     text(drain, isDraining(row) ? "Take it back" : "Drain");
     fill(facts, JSON.stringify(factsOf(row)), () => factsOf(row).flatMap(([title, value, hash]) => [h("dt", {}, title), h("dd", {}, hash ? h("a", { href: hash }, value) : value)]));
-    ended.set(newest(store.recent.filter((each) => each.service === name), details.recent, SHOWN), false);
+    ended.set(lately(store.recent.filter((each) => each.service === name), details.recent), false);
     events.set(store.events.filter((each) => each.service === name).slice(0, SHOWN), false);
   }
 
@@ -68,6 +68,11 @@ export function serviceView(store, { actions, wanted: name }) {
       ended.close();
     },
   };
+}
+
+/** Requests of the feed and of the details, the newest first: either may know some that the other does not. */
+function lately(seen, told) {
+  return newest(seen, told, Infinity).sort((one, other) => other.time - one.time).slice(0, SHOWN);
 }
 
 const isDraining = (row) => ["draining", "drained"].includes(row.state);
