@@ -52,6 +52,7 @@ def test_without_a_command_all_of_them_are_listed_with_a_way_to_begin(arguments:
     [
         (["rooter"], "enginehouse: there is no command rooter; did you mean router?"),
         (["--hlep"], "enginehouse: there is no option --hlep; did you mean --help?"),
+        (["router", "--port", "1"], "enginehouse router: there is no option --port; did you mean --router-port?"),
         (
             ["router", "--router-prot", "1"],
             "enginehouse router: there is no option --router-prot; did you mean --router-p",

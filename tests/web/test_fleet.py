@@ -115,6 +115,7 @@ async def test_an_empty_house_says_what_to_do_next_and_one_without_a_source_that
     await dashboard.push(fleet(0, 1))
     await expect(page.get_by_role("heading", name="The house is open, and empty")).to_be_visible()
     await expect(page.get_by_text("[[engine]]")).to_be_visible()
+    await expect(page.get_by_text("static_services")).to_be_visible()
     await dashboard.push(fleet(3, 2))
     await expect(page.get_by_role("grid", name="Services")).to_be_visible()
     await expect(page.get_by_text("[[engine]]")).to_be_hidden()

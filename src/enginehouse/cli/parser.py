@@ -96,7 +96,8 @@ def load_file(name: str) -> dict[str, Any]:
 
 def nearest(word: str, words: list[str]) -> str:
     """`; did you mean X?`, or nothing where no word is near."""
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    longer = [each for each in words if len(word) > 3 and each.endswith(word.lstrip("-"))]  # --port, --router-port
+    near = longer or difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
