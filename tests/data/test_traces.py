@@ -17,6 +17,7 @@ from enginehouse.wire.access_line import Record
 from enginehouse.wire.request_head import RequestHead
 from enginehouse.wire.span import decode_batch
 from tests.data.rig import Call, Engine, Rig, post, rig, until
+from tests.data.test_websocket import echo, frame, handshake
 
 TRACE, PARENT = b"4bf92f3577b34da6a3ce929d0e0e4736", b"00f067aa0ba902b7"
 SENT = b"Traceparent: 00-%b-%b-01\r\nTraceState: a=1 ,b=2\r\n" % (TRACE, PARENT)
@@ -129,6 +130,28 @@ async def test_every_attempt_is_told_with_its_service_and_its_outcome() -> None:
     assert {tuple(call.header(b"traceparent")) for call in first.calls} <= {
         tuple(call.header(b"traceparent")) for call in second.calls
     }
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime?model=m", "/v1/realtime"])
+async def test_a_websocket_is_one_span_from_its_handshake_to_its_end(path: str) -> None:
+    """Wherever it names its model; the engine's handshake has the context."""
+    async with rig(engine := Engine("a", echo), **ON) as house:
+        client = await house.client()
+        await client.send(handshake(path, SENT))
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+        event = frame({"type": "session.update", "session": {"model": "m"}})
+        await client.send(event)
+        await client.reader.readexactly(len(b"a:" + event))
+        assert house.worker.traces is not None
+        assert not house.worker.traces.any
+        client.close()
+        (record,) = await traced(house)
+    assert (record.outcome, record.status, record.model, record.service) == (Outcome.CLIENT_LEFT, 101, "m", "a")
+    trace = record.trace
+    assert trace is not None
+    assert (trace.trace_id, trace.parent_id) == (TRACE, PARENT)
+    (sent,) = engine.calls[0].header(b"traceparent")
+    assert sent == b"00-%b-%b-01" % (TRACE, trace.span_id)
 
 
 async def test_a_request_that_is_refused_is_traced_and_the_router_s_own_paths_are_not() -> None:
