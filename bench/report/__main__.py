@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.report import failures, fuzzing, page, pictures, readme, results, routing, routing_pictures
+from bench.report import failures, fuzzing, page, pictures, readme, results, routing, routing_pictures, routing_readme
+from bench.report.markers import between
 
 ROOT: Final = Path(__file__).parents[2]
 PICTURES: Final = Path("docs/pictures")
@@ -31,17 +32,15 @@ def outputs(root: Path) -> dict[Path, str | None]:
     wanted[Path(failures.PAGE)] = failures.render(root / "bench" / "results")
     wanted[Path(fuzzing.PAGE)] = fuzzing.render(root / "bench" / "results")
     wanted[Path(readme.PAGE)] = page.render(found, list(drawn))
-    shown = str(PICTURES / "speed-cpu.svg") if "speed-cpu.svg" in drawn else ""
-    wanted[Path("README.md")] = between_markers((root / "README.md").read_text("utf-8"), readme.section(found, shown))
+    text = (root / "README.md").read_text("utf-8")
+    text = between(text, "routing", routing_readme.section(routed, _shown(maps, "routing-rates.svg")))
+    wanted[Path("README.md")] = between(text, "speed", readme.section(found, _shown(drawn, "speed-cpu.svg")))
     return wanted
 
 
-def between_markers(text: str, section: str) -> str:
-    """The text with its section replaced; ValueError where its two markers are not there, once each and in order."""
-    begin, end = text.find(readme.BEGIN), text.find(readme.END)
-    if not 0 <= begin < end or text.count(readme.BEGIN) != 1 or text.count(readme.END) != 1:
-        raise ValueError(f"README.md needs one line `{readme.BEGIN}` and after it one `{readme.END}`")
-    return text[:begin] + section + text[end + len(readme.END) :]
+def _shown(drawn: Mapping[str, str], name: str) -> str:
+    """Where a picture lies, if there is one."""
+    return str(PICTURES / name) if name in drawn else ""
 
 
 def stale(root: Path) -> list[Path]:

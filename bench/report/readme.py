@@ -1,6 +1,7 @@
-"""The short table of the README, between its two markers.
+"""The short table of speed in the README.
 
-Owns the choice of what a reader sees first, and the words that say how it was measured. May not live here: arithmetic.
+Owns the choice of what a reader sees first, and the words that say how it was measured. May not live here: arithmetic,
+markers (`markers`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from bench.report.results import STALLS, Results
 from bench.report.verdicts import Held, judge
 from bench.report.words import DIRECT, OURS
 
-BEGIN: Final = "<!-- speed: begin (made by python -m bench.report) -->"
-END: Final = "<!-- speed: end -->"
 PAGE: Final = "docs/explanation/speed.md"
 COMPILE: Final = "docs/how-to/compile.md"
 CPU: Final = "cpu_us_per_unit"
@@ -50,9 +49,9 @@ LINES: Final = (
 
 
 def section(results: Results | None, picture: str = "") -> str:
-    """What stands between the markers, both included. `picture`: where the picture lies; empty where there is none."""
+    """What stands between the markers. `picture`: where the picture lies; empty where there is none."""
     if results is None or not results.rows:
-        return f"{BEGIN}\n{UNMEASURED}\n{END}"
+        return UNMEASURED
     head = [
         "",
         *(f"**{words.name(each)}**" if each == OURS else words.cell(words.name(each)) for each in words.COMPARED),
@@ -60,14 +59,12 @@ def section(results: Results | None, picture: str = "") -> str:
     rows = [[line.what, *(_cell(results, line, each) for each in words.COMPARED)] for line in LINES]
     shown = [f"![CPU time of Enginehouse and its peers, for a JSON request and for a chunk of a stream]({picture})", ""]
     lines = [
-        BEGIN,
         *(shown if picture else []),
         *words.table(head, rows),
         "",
         *notes(results),
         "",
         *summary(results),
-        END,
     ]
     return "\n".join(lines)
 

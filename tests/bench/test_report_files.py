@@ -10,9 +10,12 @@ import msgspec
 import pytest
 
 from bench.report.__main__ import main, stale
-from bench.report.readme import BEGIN, END, UNMEASURED
+from bench.report.markers import markers
+from bench.report.readme import UNMEASURED
 from tests.bench import invented
 
+BEGIN, END = markers("speed")
+ROUTING = "\n".join(markers("routing"))
 CPU_PICTURE = Path("docs/pictures/speed-cpu.svg")
 PAGE = Path("docs/explanation/speed.md")
 
@@ -20,7 +23,7 @@ PAGE = Path("docs/explanation/speed.md")
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A repository with a README, and nothing measured."""
-    (tmp_path / "README.md").write_text(f"# A\n\nbefore\n\n{BEGIN}\n{END}\n\nafter\n")
+    (tmp_path / "README.md").write_text(f"# A\n\n{ROUTING}\n\nbefore\n\n{BEGIN}\n{END}\n\nafter\n")
     return tmp_path
 
 
@@ -51,7 +54,8 @@ def test_without_results_readme_and_page_say_so_and_are_not_stale(root: Path) ->
 
 def test_the_readme_keeps_what_stands_around_the_section(root: Path) -> None:
     measured(root)
-    assert readme(root).startswith(f"# A\n\nbefore\n\n{BEGIN}\n![")
+    assert readme(root).startswith(f"# A\n\n{markers('routing')[0]}\n")
+    assert f"\n\nbefore\n\n{BEGIN}\n![" in readme(root)
     assert readme(root).endswith(f"{END}\n\nafter\n")
 
 
@@ -171,10 +175,13 @@ def test_check_fails_when_results_are_newer_gone_or_a_picture_is_missing(root: P
     assert not (root / CPU_PICTURE).exists()
 
 
-@pytest.mark.parametrize("text", ["no markers", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{END}\n{BEGIN}\n{END}\n"])
+@pytest.mark.parametrize(
+    "text", ["no markers", ROUTING, f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{END}\n{BEGIN}\n{END}\n"]
+)
 def test_a_readme_without_its_markers_is_refused_and_left_alone(
     root: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    text = f"{ROUTING}\n{text}" if BEGIN in text else text
     (root / "README.md").write_text(text)
     assert main([], root) == 2
     assert "README.md needs one line" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bench.report import routing, routing_pictures
+from bench.report import routing, routing_pictures, routing_readme
 from bench.report.results import Results, parse
 from bench.report.routing_verdicts import judge
 from bench.report.verdicts import Held
@@ -94,6 +94,13 @@ def test_the_virtual_clock_is_held_against_what_was_measured() -> None:
     assert "| Conversations (Mooncake), jittered | Enginehouse, `prefix` | 0.603 s | 0.500 s | 0.83 |" in page
     assert "| model of LMetric | 0.400 s |" in page
     assert "within its tick of 3 s; ×2.6, 8 engines." in page
+
+
+def test_the_readme_has_the_better_setting_of_each_peer() -> None:
+    section = routing_readme.section(results(list(contest())), "rates.svg")
+    assert section.startswith("![Mean time to the first token with each router, over the rate of requests](rates.svg)")
+    assert "| Agents | **0.603 s** | 1.00 s<br><sub>0.60×</sub> | 0.803 s<br><sub>0.75×</sub> |" in section
+    assert routing_readme.section(None) == routing_readme.UNMEASURED
 
 
 def test_pictures_show_every_contestant() -> None:
