@@ -155,7 +155,7 @@ class Attempt:
         if outcome is Outcome.OUTRUN or self._silent_on_reused(outcome):
             worker.counters.release_uncounted(service)
             return
-        waited = self.first_byte - self.sent if self.first_byte else -1.0
+        waited = self._first_byte_after()
         if outcome is _ANSWERED:
             head = self.head
             # 501: what was asked for does not exist there, which is no defect.
@@ -169,6 +169,14 @@ class Attempt:
             self._driver.doubt(service, outcome)
         elif outcome is Outcome.REJECTED and self.head is not None:
             worker.counters.rest(service, retry_after(self.head), now)
+
+    def _first_byte_after(self) -> float:
+        """Seconds from sending it to the first byte, of an event stream to that of its body; negative for none."""
+        if not self.first_byte:
+            return -1.0
+        relay = self._driver.reply.relay
+        first = self.first_byte if relay is None else max(self.first_byte, relay.first_read)
+        return first - self.sent
 
     def _settle(self, prefill: Prefill, outcome: Outcome) -> None:
         """Nothing is queued any more; what the service learned by it stays, if it got it and took it."""
@@ -238,7 +246,10 @@ class Attempt:
         head, driver = self.head, self._driver
         stream = head is not None and head.is_event_stream
         if not stream or begins_output(data, driver.plan.route.dialect is _RESPONSES):
-            prefill.first_token(driver.worker.now() - self.sent if stream else -1.0)
+            now, relay = driver.worker.now(), driver.reply.relay
+            prefill.first_token(now - self.sent if stream else -1.0)
+            if stream and relay is not None and driver.resumed is None:
+                relay.first_read = now
             self._pass_chunks()
 
     def _unfit(self, why: str) -> None:

@@ -70,7 +70,8 @@ class Relay:
         self._clock = clock
         self._last_read = 0.0
         self.first_read = 0.0
-        """When the first part of an event stream's body was passed on, monotonic seconds; 0.0 before that."""
+        """When the first part of an event stream's body was passed on, or the first token, where that was looked for;
+        monotonic seconds, 0.0 before that."""
         self._news = False
         """A part of the body is queued."""
         self._transport = transport
