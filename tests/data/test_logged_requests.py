@@ -17,6 +17,8 @@ from tests.data.rig import Answer, Call, Client, Engine, Rig, Script, post, rig,
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 #: Seconds that an engine computes a prompt.
 PREFILL = 0.05
+#: For so many, at least, the first byte is waited for: the clock of a loop stands still within one of its turns.
+WAITED = 0.9 * PREFILL
 EVENT = b"a\r\ndata: {}\n\n\r\n"
 DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
@@ -231,9 +233,9 @@ async def test_a_stream_begins_with_its_body(tmp_path: Path) -> None:
         await client.read_head()
         head_seen.set()
         line = await log.line()
-        assert line["duration_ms"] >= line["first_byte_ms"] >= 1000 * PREFILL
+        assert line["duration_ms"] >= line["first_byte_ms"] >= 1000 * WAITED
         (count,) = log.house.worker.counters.report(1, 1).counts
-        assert count.first_byte_seconds >= PREFILL
+        assert count.first_byte_seconds >= WAITED
 
 
 async def test_comments_of_an_engine_that_is_still_at_the_prompt_are_no_first_byte(tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ async def test_comments_of_an_engine_that_is_still_at_the_prompt_are_no_first_by
         client = await sent(log, post(prompt))
         await client.reader.readuntil(b":\n\n\r\n")
         comment_seen.set()
-        assert (await log.line())["first_byte_ms"] >= 1000 * PREFILL
+        assert (await log.line())["first_byte_ms"] >= 1000 * WAITED
 
 
 async def test_a_service_that_cannot_be_reached(tmp_path: Path) -> None:
