@@ -151,15 +151,15 @@ async def test_a_model_shows_its_policy_and_only_the_services_that_serve_it(dash
     table = page.get_by_role("grid", name="Services of this model")
     await expect(table.locator(".rows .row:visible")).to_have_count(5)
     await page.get_by_role("link", name="Try it", exact=True).last.click()
-    await expect(page.get_by_label("Model")).to_have_value("BAAI/bge-m3")
+    await expect(page.get_by_label("Model", exact=True)).to_have_value("BAAI/bge-m3")
 
 
 async def test_the_chat_streams_and_says_who_answered_and_why_in_words(dashboard: Tab) -> None:
     house = dashboard.house
     page = await dashboard.open("#/try", fleet(16))
     most = max(fleet(16)["models"], key=lambda model: int(model["services"]))
-    await expect(page.get_by_label("Model")).to_have_value(most["id"])
-    await page.get_by_label("Model").select_option("Qwen/Qwen2.5-7B-Instruct")
+    await expect(page.get_by_label("Model", exact=True)).to_have_value(most["id"])
+    await page.get_by_label("Model", exact=True).select_option("Qwen/Qwen2.5-7B-Instruct")
     await page.get_by_label("Your message").fill("Hello?")
     await page.keyboard.press("Enter")
     answer = page.locator(".said.house")
