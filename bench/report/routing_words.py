@@ -47,9 +47,7 @@ WHAT: Final = {
     "conversation-raw": "the same, all requests of a tick at once",
     "agents": "100 sessions of 15 turns, four system prompts of 6,144 tokens; closed loop within a session",
     "hot": "80 % of the requests begin with the same 8,192 tokens, the others share nothing",
-    "documents": "questions about 400 documents of skewed popularity, more than the engines can keep",
     "chats": "the first 1,500 requests of Azure's trace of chats, ×12",
-    "code": "the first 1,500 requests of Azure's trace of code completions, ×6",
     "an engine is killed, and comes back": "errors: streams cut when it died. No router is told here that these "
     "engines can go on with one another's streams ([failover](retries.md)), so ours says honestly that they broke",
     "an engine is three times as slow": "one of eight, for a third of the load",

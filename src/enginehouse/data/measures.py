@@ -11,6 +11,7 @@ are bounded: services are the fleet's, and a model that the house never had is `
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -63,7 +64,7 @@ class Histogram:
         return (*self.counts, self.sum)
 
 
-class Part:
+class Part(ABC):
     """Some series that are told together."""
 
     def __init__(self) -> None:
@@ -72,13 +73,13 @@ class Part:
         self.gone = 0.0
         """Since when its service is not in the fleet any more; 0.0: it is, or it is of none."""
 
+    @abstractmethod
     def version(self) -> int:
         """Another number whenever anything has changed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def series(self) -> list[Series]:
         """All of them."""
-        raise NotImplementedError
 
 
 class Served(Part):

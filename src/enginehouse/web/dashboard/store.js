@@ -71,7 +71,7 @@ export class Store {
     this.#before(told.history);
     this.head = head;
     this.totals = totals;
-    this.#services(services, told.full, told.gone ?? []);
+    this.#services(services, told.full);
     this.#models(models);
     // Clients may send their own ids, and the same one twice.
     this.underWay = underWay.map((row, place) => ({ ...row, key: `${row.id} ${place}` }));
@@ -92,7 +92,7 @@ export class Store {
     }
   }
 
-  #services(rows, full, gone) {
+  #services(rows, full) {
     const before = this.services;
     if (full) this.services = new Map();
     for (const row of rows) {
@@ -101,8 +101,7 @@ export class Store {
       row.history = known?.history ?? tracks("service", SHORT);
       this.services.set(row.name, row);
     }
-    for (const name of gone) this.services.delete(name);
-    if (gone.length || this.services.size !== before.size) this.shape += 1;
+    if (this.services.size !== before.size) this.shape += 1;
   }
 
   #models(rows) {

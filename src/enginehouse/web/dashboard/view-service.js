@@ -118,7 +118,7 @@ class Details {
     this.sitter = h("dl.facts");
     this.root = h("section.card", {}, h("h2", {}, "Probes"), this.probes, h("h2", {}, "Babysitter"), this.sitter);
     this.asking = new AbortController();
-    /** Its last requests, the oldest first, those from before this page was opened included. */
+    /** Its last requests, those from before this page was opened included. */
     this.recent = [];
   }
 
@@ -144,7 +144,7 @@ class Details {
   }
 
   #show(told) {
-    this.recent = [...(told.recent ?? [])].reverse();
+    this.recent = told.recent ?? [];
     const probes = told.probes ?? [];
     fill(this.probes, JSON.stringify(probes), () => (probes.length ? probes.map(probe) : [h("li.soft", {}, "None yet.")]));
     const sitter = told.babysitter;
